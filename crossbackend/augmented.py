@@ -1,0 +1,215 @@
+"""The augmented system of a problem as functions of flat NumPy vectors.
+
+With z = (y, a_y, a_params[, a_t]) the continuous adjoint of dy/dt = f(t, y, params) is, backwards in time,
+
+    dy/dt = f,   da_y/dt = -a_y . df/dy,   da_params/dt = -a_y . df/dparams,   da_t/dt = -a_y . df/dt
+
+(Chen, Rubanova, Bettencourt, Duvenaud, *Neural Ordinary Differential Equations*, NeurIPS 2018, appendix B.1;
+derived step by step in Khungurn, *Neural Ordinary Differential Equations*, 2022, section 2). a_params covers only
+the leaves that f uses.
+
+An engine evaluates it: `numpy` runs source printed from JAX's trace, on NumPy alone; `jax` calls the jitted
+functions; `torch` calls torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from crossbackend import lowering, ops, tree
+from crossbackend.bound import Bound
+from crossbackend.errors import Mistake, UserError
+from crossbackend.problem import Problem
+
+ENGINES = ("numpy", "jax", "torch")
+
+
+class Augmented:
+    """A problem's functions over flat float64 vectors.
+
+    Parameters
+    ----------
+    problem : Problem
+    engine : {"numpy", "jax", "torch"}
+    with_time : bool
+        Carry a_t as the last entry of z.
+
+    Attributes
+    ----------
+    layout : tree.Layout
+        Of the state, size n.
+    param_names : tuple of str
+        All parameter leaves.
+    used : tuple of str
+        The leaves that the vector field uses: the blocks of a_params.
+    shapes : dict of str to tuple of int
+        Blocks of z in order.
+    program : lowering.Program or None
+        The printed source, with the engine `numpy`.
+    """
+
+    def __init__(self, problem: Problem, engine: str = "numpy", *, with_time: bool = False) -> None:
+        self.problem, self.engine, self.with_time = problem, engine, with_time
+        library = "torch" if engine == "torch" else "jax"
+        missing = problem.lacks(library)
+        if missing:
+            got = f"{', '.join(missing)} given for another library alone"
+            fix = f"Add a {library!r} entry, or use another engine."
+            raise UserError(Mistake(f"Problem({problem.name!r}) with engine {engine!r}", got, f"{library} functions", fix))
+        self.bound = Bound(problem, library)
+        with ops.precision(library, "float64"):
+            self._flags = self.bound.field_leaves()
+            y0 = self.bound.initial(self.bound.params, self.bound.data)
+        self.layout = tree.Layout(tree.map_leaves(ops.to_numpy, y0))
+        self.params_layout = tree.Layout(problem.params)
+        self.param_names = self.bound.names
+        flags = dict(zip(self.param_names, self._flags, strict=True))
+        self.used = tuple(name for name in self.param_names if flags[name])
+        self.shapes = self._block_shapes()
+        self.size = sum(int(np.prod(shape, dtype=int)) for shape in self.shapes.values())
+        self.program: lowering.Program | None = None
+        self._functions = {"numpy": self._by_numpy, "jax": self._by_jax, "torch": self._by_torch}[engine]()
+
+    def _block_shapes(self) -> dict[str, tuple[int, ...]]:
+        by_name = dict(zip(self.param_names, self.params_layout.shapes, strict=True))
+        shapes = {}
+        for group in ("y", "a_y"):
+            for name, shape in zip(self.layout.names, self.layout.shapes, strict=True):
+                shapes[f"{group}/{name}" if name else group] = shape
+        shapes |= {f"a_params/{name}" if name else "a_params": by_name[name] for name in self.used}
+        return shapes | ({"a_t": ()} if self.with_time else {})
+
+    # The problem's functions over flat vectors of any library.
+
+    def _initial(self, params: Any, data: Any) -> Any:
+        return _ravel(self.bound.initial(params, data))
+
+    def _field(self, t: Any, y: Any, params: Any, data: Any) -> Any:
+        return _ravel(self.bound.field(t, self.layout.unravel(y), params, data))
+
+    def _adjoint(self, t: Any, z: Any, params: Any, data: Any) -> Any:
+        n = self.layout.size
+        every = tree.values(params)
+        used = [leaf for leaf, flag in zip(every, self._flags, strict=True) if flag]
+
+        def field(t: Any, y: Any, leaves: Any) -> Any:
+            mine = iter(leaves)
+            merged = [next(mine) if flag else leaf for leaf, flag in zip(every, self._flags, strict=True)]
+            return self._field(t, y, tree.rebuild(params, merged), data)
+
+        if self.with_time:
+            dy, pull = ops.vjp(field, t, z[:n], used)
+            of_t, of_y, of_params = pull(z[n : 2 * n])
+            return _ravel([dy, -of_y, *[-leaf for leaf in of_params], -of_t])
+        dy, pull = ops.vjp(lambda y, leaves: field(t, y, leaves), z[:n], used)
+        of_y, of_params = pull(z[n : 2 * n])
+        return _ravel([dy, -of_y, *[-leaf for leaf in of_params]])
+
+    def _loss(self, ys: Any, params: Any, data: Any) -> Any:
+        """Return (loss, dloss/dys (len(ts), n), dloss/dparams (flat))."""
+        value, pull = ops.vjp(lambda ys, params: self.bound.loss(self.layout.unravel(ys), params, data), ys, params)
+        of_ys, of_params = pull(value * 0 + 1)
+        return value, of_ys, _ravel(of_params, like=ys)
+
+    def _initial_pull(self, a: Any, params: Any, data: Any) -> Any:
+        _, pull = ops.vjp(lambda params: self._initial(params, data), params)
+        return _ravel(pull(a)[0], like=a)
+
+    # Engines.
+
+    def _examples(self) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
+        n, count = self.layout.size, len(self.problem.ts)
+        t = np.float64(self.problem.ts[0])
+        return {
+            "initial": (self._initial, {}),
+            "field": (self._field, {"t": t, "y": np.zeros(n)}),
+            "adjoint": (self._adjoint, {"t": t, "z": np.zeros(self.size)}),
+            "loss": (self._loss, {"ys": np.zeros((count, n))}),
+            "initial_pull": (self._initial_pull, {"a": np.zeros(n)}),
+        }
+
+    def _constants(self) -> dict[str, Any]:
+        convert = Bound(self.problem, "numpy")
+        return {"params": convert.params, "data": convert.data}
+
+    def _by_numpy(self) -> dict[str, Callable[..., Any]]:
+        constants = self._constants()
+        traced = {
+            name: lowering.trace(function, {**args, **constants}, static=("params", "data"))
+            for name, (function, args) in self._examples().items()
+        }
+        self.program = lowering.lower(traced)
+        return {name: self.program.bind(name, **constants) for name in traced}
+
+    def _by_jax(self) -> dict[str, Callable[..., Any]]:
+        import functools
+
+        jit = ops.jit
+        params, data = self.bound.params, self.bound.data
+        compiled = {
+            name: jit(functools.partial(function, params=params, data=data))
+            for name, (function, _) in self._examples().items()
+        }
+        return {name: self._numpy_out(function) for name, function in compiled.items()}
+
+    def _by_torch(self) -> dict[str, Callable[..., Any]]:
+        params, data = self.bound.params, self.bound.data
+
+        def called(function: Callable[..., Any]) -> Callable[..., Any]:
+            return lambda *args: function(*(self.bound.convert(np.asarray(a)) for a in args), params, data)
+
+        return {name: self._numpy_out(called(function)) for name, (function, _) in self._examples().items()}
+
+    def _numpy_out(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any) -> Any:
+            with ops.precision(self.bound.library, "float64"):
+                out = function(*args)
+            return tuple(ops.to_numpy(part) for part in out) if isinstance(out, tuple) else ops.to_numpy(out)
+
+        return run
+
+    # What a solver calls.
+
+    def y0(self) -> np.ndarray:
+        """Return y(t0), shape (n,)."""
+        return np.array(self._functions["initial"](), dtype=np.float64)
+
+    def function(self, name: str) -> Callable[[float, np.ndarray], np.ndarray]:
+        """Return `field(t, y (n,))` or `adjoint(t, z (size,))` as the engine runs it."""
+        return self._functions[name]
+
+    def loss(self, ys: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        """Return the loss and its gradients with respect to ys, shape (len(ts), n), and to all parameters, flat."""
+        value, of_ys, of_params = self._functions["loss"](ys)
+        return float(value), np.asarray(of_ys), np.asarray(of_params)
+
+    def total(self, direct: np.ndarray, a_y0: np.ndarray, a_params: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the total derivative by leaf: through the loss itself, the initial state and the field.
+
+        Parameters
+        ----------
+        direct : ndarray, flat over all parameters
+        a_y0 : ndarray, shape (n,)
+        a_params : ndarray, flat over the used leaves
+        """
+        whole = direct + np.asarray(self._functions["initial_pull"](a_y0))
+        by_name = dict(zip(self.param_names, self.params_layout.slices, strict=True))
+        start = 0
+        for name in self.used:
+            at = by_name[name]
+            length = at.stop - at.start
+            whole[at] += a_params[start : start + length]
+            start += length
+        return dict(zip(self.param_names, tree.values(self.params_layout.unravel(whole)), strict=True))
+
+
+def _ravel(parts: Any, like: Any = None) -> Any:
+    """Return the leaves of any library as one flat vector; an empty one of the library of `like` without leaves."""
+    leaves = tree.values(parts)
+    if not leaves:
+        return like.reshape(-1)[:0]
+    xp = ops.namespace(*leaves)
+    return xp.concat([xp.reshape(leaf, (-1,)) for leaf in leaves])

@@ -1,0 +1,397 @@
+"""The reference backend: `scipy.integrate.RK45` with our norm on both passes, on the lowered NumPy program.
+
+Native stepping is SciPy's own: its controller, its first step, its error estimate; only the norm is ours where the
+plan names one. Matched stepping follows the recipe that makes all three libraries take the same steps: SciPy's
+Dormand-Prince estimate is exactly -1.5 times torchdiffeq's and diffrax's (Shampine's), its controller may shrink a
+step after accepting it and may not grow one after a rejection, and its first step is clipped to the interval.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy.integrate import RK45, solve_ivp
+
+from crossbackend import norms
+from crossbackend.augmented import ENGINES, Augmented
+from crossbackend.backends.contract import (
+    Settings,
+    SolveStopped,
+    Watch,
+    decline_common,
+    failed,
+    max_abs,
+    pieces,
+    plan_norm,
+    reconstruction,
+)
+from crossbackend.errors import Mistake, UserError
+from crossbackend.plan import Plan
+from crossbackend.problem import Problem
+from crossbackend.record import Gradient, Outcome, Status
+
+Function = Callable[[float, np.ndarray], np.ndarray]
+NormFunction = Callable[[np.ndarray], float]
+
+
+class SolveFailed(Exception):
+    """SciPy gave up; its words."""
+
+
+class NormRK45(RK45):
+    """RK45 whose error is measured by a given norm and whose attempts are shown to a Watch.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        As `scipy.integrate.RK45`.
+    block_norm : callable, optional
+        `block_norm(error over scale, shape (n,)) -> float`; SciPy's own RMS where it is None. The first step is
+        chosen with the same norm.
+    given_step : float, optional
+        First step, cut to the interval.
+    watch : Watch, optional
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        block_norm: NormFunction | None = None,
+        given_step: float | None = None,
+        watch: Watch | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.block_norm, self.watch = block_norm, watch
+        t0, t_bound = args[1], args[3]
+        length = abs(t_bound - t0)
+        if given_step is not None:
+            kwargs["first_step"] = min(given_step, length)
+        elif block_norm is not None:
+            kwargs["first_step"] = length  # a placeholder: chosen below, from the f(t0, y0) computed meanwhile
+        super().__init__(*args, **kwargs)
+        if block_norm is not None and given_step is None:
+            self.h_abs = self._first_step(length)
+
+    def _first_step(self, length: float) -> float:
+        return first_step(
+            self.fun, self.t, self.y, self.f, self.direction, self.rtol, self.atol, self.block_norm, length
+        )
+
+    def _estimate_error_norm(self, K: np.ndarray, h: float, scale: np.ndarray) -> float:
+        if self.block_norm is None:
+            self.error = super()._estimate_error_norm(K, h, scale)
+        else:
+            self.error = self.block_norm(self._estimate_error(K, h) / scale)
+        if self.watch is not None:
+            self.watch.step(float(self.t), float(self.t + h), bool(self.error < 1))
+        return self.error
+
+
+class MatchedRK45(NormRK45):
+    """NormRK45 with the error estimate and the step rule of torchdiffeq and diffrax."""
+
+    E = -RK45.E / 1.5
+
+    def _first_step(self, length: float) -> float:
+        del length  # they do not clip it
+        return first_step(
+            self.fun, self.t, self.y, self.f, self.direction, self.rtol, self.atol, self.block_norm, math.inf
+        )
+
+    def _step_impl(self) -> tuple[bool, str | None]:
+        ok, message = super()._step_impl()
+        if ok:  # a factor in [1, 10] after acceptance, whatever was rejected before
+            factor = 10.0 if self.error == 0 else min(10.0, max(1.0, 0.9 * self.error**-0.2))
+            self.h_abs = abs(self.h_previous) * factor
+        return ok, message
+
+
+def first_step(
+    fun: Function,
+    t0: float,
+    y0: np.ndarray,
+    f0: np.ndarray,
+    direction: float,
+    rtol: float,
+    atol: float,
+    norm: NormFunction,
+    length: float,
+) -> float:
+    """Return Hairer's first step under a norm (Hairer, Norsett, Wanner, *Solving ODEs I*, section II.4).
+
+    With `length` the interval's it is SciPy's own choice, which is clipped to the interval; with infinity it is
+    torchdiffeq's.
+    """
+    scale = atol + np.abs(y0) * rtol
+    d0, d1 = norm(y0 / scale), norm(f0 / scale)
+    h0 = 1e-6 if d0 < 1e-5 or d1 < 1e-5 else 0.01 * d0 / d1
+    h0 = min(h0, length)
+    d2 = norm((fun(t0 + direction * h0, y0 + direction * h0 * f0) - f0) / scale) / h0
+    largest = max(d1, d2)
+    h1 = max(1e-6, h0 * 1e-3) if largest <= 1e-15 else (0.01 / largest) ** 0.2
+    return min(100 * h0, h1, length)
+
+
+def advance(
+    fun: Function, t0: float, t1: float, y0: np.ndarray, method: type[NormRK45], options: dict[str, Any]
+) -> np.ndarray:
+    """Step a SciPy solver from t0 to t1 and return y(t1).
+
+    Raises
+    ------
+    SolveFailed
+        With SciPy's message.
+    """
+    solver = method(fun, t0, y0, t1, **options)
+    while solver.status == "running":
+        message = solver.step()
+        if solver.status == "failed":
+            raise SolveFailed(message)
+    return solver.y
+
+
+class Solve:
+    """One gradient: a forward pass, the loss, the backward pass; shared by the counting and the bare run."""
+
+    def __init__(self, compiled: ScipyCompiled, rtol: float, atol: float, *, watched: bool) -> None:
+        self.of = compiled
+        self.tolerances = {"rtol": rtol, "atol": atol}
+        self.watched = watched
+        self.forward: Watch | None = None
+        self.backward: Watch | None = None
+        self.ys: np.ndarray | None = None
+        self.stored: dict[float, np.ndarray] = {}
+        self.back: dict[float, np.ndarray] = {}
+
+    def run(self) -> Gradient:
+        """Return the loss and gradient.
+
+        Raises
+        ------
+        SolveFailed, SolveStopped
+            Where a pass does not reach its end.
+        """
+        system, problem = self.of.system, self.of.problem
+        y0 = system.y0()
+        span = (problem.ts[0], problem.ts[-1])
+        if self.watched:
+            self.forward = Watch(max_abs(y0), span)
+        chain = pieces(problem) if self.of.chained else None
+        self._forward(y0, chain)
+        loss, of_ys, direct = system.loss(self.ys)
+        if self.watched:
+            self.backward = Watch(max_abs(y0), span)
+        a_y, a_params = self._backward(of_ys) if chain is None else self._backward_chain(of_ys, chain)
+        y0_gradient = dict(zip(system.layout.names, _leaves(system.layout, a_y), strict=True))
+        return Gradient(loss, y0_gradient, system.total(direct, a_y, a_params))
+
+    def _options(self, which: str) -> dict[str, Any]:
+        norm = self.of.norm_functions[which]
+        watch = self.forward if which == "forward" else self.backward
+        return {**self.tolerances, "block_norm": norm, "given_step": self.of.plan.first_step, "watch": watch}
+
+    def _function(self, which: str, lo: float = -math.inf, hi: float = math.inf) -> Function:
+        """Return the field or the augmented field, t kept in [lo, hi], counted where the run is watched."""
+        bare = self.of.system.function("field" if which == "forward" else "adjoint")
+        watch = self.forward if which == "forward" else self.backward
+        n = self.of.system.layout.size
+        if lo == -math.inf and hi == math.inf:
+            clipped = bare
+        else:
+
+            def clipped(t: float, z: np.ndarray) -> np.ndarray:
+                return bare(min(max(t, lo), hi), z)
+
+        if watch is None:
+            return clipped
+
+        def counted(t: float, z: np.ndarray) -> np.ndarray:
+            out = clipped(t, z)
+            watch.field(float(t), max_abs(z[:n]), bool(np.isfinite(out[:n]).all()))
+            return out
+
+        return counted
+
+    def _forward(self, y0: np.ndarray, chain: list[tuple[float, float, float, float]] | None) -> None:
+        """Fill `ys`, shape (len(ts), n), and `stored`, y by time, at the breakpoints too."""
+        ts = self.of.problem.ts
+        if chain is None:
+            solution = solve_ivp(
+                self._function("forward"), (ts[0], ts[-1]), y0, method=self.of.method, t_eval=ts,
+                **self._options("forward"),
+            )  # fmt: skip
+            if not solution.success:
+                raise SolveFailed(solution.message)
+            self.ys = solution.y.T
+            self.stored = dict(zip(ts, self.ys, strict=True))
+            return
+        y, self.stored = y0, {ts[0]: y0}
+        for start, end, lo, hi in chain:
+            y = advance(self._function("forward", lo, hi), start, end, y, self.of.method, self._options("forward"))
+            self.stored[end] = y
+        self.ys = np.stack([self.stored[t] for t in ts])
+
+    def _backward(self, of_ys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return (a_y(t0), a_params): y is reset to the stored value and a_y jumps at every output time."""
+        ts, n = self.of.problem.ts, self.of.system.layout.size
+        z = np.zeros(self.of.system.size)
+        z[n : 2 * n] = of_ys[-1]
+        fun, options = self._function("backward"), self._options("backward")
+        for i in range(len(ts) - 1, 0, -1):
+            z[:n] = self.ys[i]
+            z = advance(fun, ts[i], ts[i - 1], z, self.of.method, options)
+            self.back[ts[i - 1]] = z[:n].copy()
+            z[n : 2 * n] += of_ys[i - 1]
+        return z[n : 2 * n], self.of.params_part(z)
+
+    def _backward_chain(
+        self, of_ys: np.ndarray, chain: list[tuple[float, float, float, float]]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return (a_y(t0), a_params) piece by piece, a_params from 0 in each, as a chain of library calls does."""
+        ts, n = self.of.problem.ts, self.of.system.layout.size
+        jumps = dict(zip(ts, of_ys, strict=True))
+        a_y = np.zeros(n)
+        a_params = np.zeros(self.of.params_size)
+        for start, end, lo, hi in chain[::-1]:
+            z = np.zeros(self.of.system.size)
+            z[:n] = self.stored[end]
+            z[n : 2 * n] = a_y + jumps[end] if end in jumps else a_y
+            z = advance(self._function("backward", lo, hi), end, start, z, self.of.method, self._options("backward"))
+            a_y, a_params = z[n : 2 * n], a_params + self.of.params_part(z)
+            self.back[start] = z[:n].copy()
+        return a_y + jumps[ts[0]], a_params
+
+
+def _leaves(layout: Any, flat: np.ndarray) -> list[np.ndarray]:
+    return [flat[at].reshape(shape).copy() for at, shape in zip(layout.slices, layout.shapes, strict=True)]
+
+
+class ScipyCompiled:
+    """A sweep on SciPy: the lowered program and the norms of both passes."""
+
+    def __init__(self, problem: Problem, plan: Plan, engine: str) -> None:
+        started = time.perf_counter()
+        self.problem, self.plan = problem, plan
+        self.norm = plan_norm(problem, plan) or norms.NAMED["pooled-seminorm" if plan.norm == "seminorm" else "pooled"]
+        self.own = plan_norm(problem, plan) is None
+        self.system = Augmented(problem, engine, with_time=self.norm.sees_time)
+        self.matched = plan.stepping == "matched"
+        self.chained = self.matched and bool(problem.inner_breakpoints())
+        self.method = MatchedRK45 if self.matched else NormRK45
+        self.params_size = self.system.size - 2 * self.system.layout.size - self.norm.sees_time
+        self.norm_functions = self._norm_functions()
+        self.compile_s = time.perf_counter() - started
+
+    def _norm_functions(self) -> dict[str, NormFunction | None]:
+        shapes, integrals = self.system.shapes, self.problem.integrals
+        states = {name: shape for name, shape in shapes.items() if name.split("/", 1)[0] == "y"}
+        build = norms.flat
+        own = {"snapped": self.matched, "integrals": integrals}
+        # Pooled over all of z, and rms y forward, are what RK45 computes itself: then it is left alone.
+        backward = None if self.own and self.plan.norm == "default" else build(self.norm, shapes, **own)
+        forward = None if self.own else build(self.norm.forward(), states, **own)
+        return {"forward": forward, "backward": backward}
+
+    def params_part(self, z: np.ndarray) -> np.ndarray:
+        """Return a_params, flat, of an augmented state."""
+        start = 2 * self.system.layout.size
+        return z[start : start + self.params_size].copy()
+
+    def solve(self, rtol: float, atol: float) -> Gradient:
+        """Run bare; raises RuntimeError where SciPy gives up."""
+        with np.errstate(all="ignore"):
+            try:
+                return Solve(self, rtol, atol, watched=False).run()
+            except SolveFailed as error:
+                raise RuntimeError(f"RK45: {error}") from error
+
+    def record(self, rtol: float, atol: float) -> Outcome:
+        """Run once, counted."""
+        solve = Solve(self, rtol, atol, watched=True)
+        words = ""
+        with np.errstate(all="ignore"):
+            try:
+                gradient = solve.run()
+            except SolveStopped:
+                gradient = None
+            except SolveFailed as error:
+                gradient, words = None, str(error)
+        ys = None if solve.ys is None else self._states(solve.ys)
+        if gradient is None:
+            return failed(solve.forward, solve.backward, ys, words)
+        error = reconstruction(solve.stored, solve.back)
+        return Outcome(Status.OK, "", gradient, ys, solve.forward.steps(), solve.backward.steps(), error)
+
+    def _states(self, ys: np.ndarray) -> dict[str, np.ndarray]:
+        layout = self.system.layout
+        return {
+            name: ys[:, at].reshape(len(ys), *shape)
+            for name, at, shape in zip(layout.names, layout.slices, layout.shapes, strict=True)
+        }
+
+    def settings(self, rtol: float, atol: float) -> Settings:
+        """Return the effective settings of both passes."""
+        common = {
+            "solver": "RK45",
+            "rtol": rtol,
+            "atol": atol,
+            "error_estimate": "Dormand-Prince / -1.5 (Shampine's)" if self.matched else "Dormand-Prince",
+            "first_step": _describe_first(self.plan, "Hairer" if self.matched else "Hairer, clipped to the interval"),
+            "after_acceptance": "factor in [1, 10]" if self.matched else "factor in [0.9, 10], at most 1 after a rejection",
+            "accept": "ratio < 1",
+            "ratio_snapped": self.matched,
+            "ends": "clipped to the interval",
+            "outputs": "one solve per piece" if self.chained else "dense output",
+            "breakpoints": "chain of solves" if self.chained else "not passed: RK45 has no such option",
+            "engine": self.system.engine,
+        }
+        forward = {**common, "norm": self.norm.forward().describe()}
+        backward = {**common, "norm": self.norm.describe(), "outputs": "restart at every output", "a_t": self.norm.sees_time}
+        return {"forward": forward, "backward": backward}
+
+
+def _describe_first(plan: Plan, otherwise: str) -> str:
+    return f"{plan.first_step:g}" if plan.first_step is not None else otherwise
+
+
+class ScipyBackend:
+    """SciPy's RK45 with an engine for the field; `scipy` alone takes NumPy, or torch for a torch-only problem."""
+
+    library = "jax"
+
+    def __init__(self, engine: str | None = None) -> None:
+        self.engine = engine
+        self.name = f"scipy:{engine}" if engine else "scipy"
+        self.library = "torch" if engine == "torch" else "jax"
+        uses = ("torch",) if engine == "torch" else ("jax", "jaxlib")
+        self.distributions = ("scipy", "numpy", *uses)
+
+    def with_engine(self, engine: str) -> ScipyBackend:
+        """Return the backend with a named engine."""
+        if engine not in ENGINES:
+            raise UserError(Mistake("backend", f"'scipy:{engine}'", f"scipy:ENGINE with one of {', '.join(ENGINES)}"))
+        return ScipyBackend(engine)
+
+    def _engine(self, problem: Problem) -> str:
+        if self.engine is not None:
+            return self.engine
+        return "torch" if problem.lacks("jax") and not problem.lacks("torch") else "numpy"
+
+    def declines(self, problem: Problem, plan: Plan) -> str | None:
+        """Return why not: another precision or device, or a missing port."""
+        if plan.dtype != "float64":
+            return "SciPy integrates in float64 alone"
+        if plan.device != "cpu":
+            return "SciPy runs on the CPU alone"
+        return decline_common(problem, plan, "torch" if self._engine(problem) == "torch" else "jax")
+
+    def compile(self, problem: Problem, plan: Plan) -> ScipyCompiled:
+        """Trace, print and bind the problem's functions."""
+        return ScipyCompiled(problem, plan, self._engine(problem))
+
+
+backend = ScipyBackend()

@@ -1,0 +1,370 @@
+"""torchdiffeq: `odeint_adjoint` with dopri5, through documented options and callbacks.
+
+What its users should know (torchdiffeq 0.2.5): `adjoint_options=dict(norm="seminorm")` drops every forward option
+from the backward pass, so the options are repeated here; a_t is always integrated and both of its own norms see it
+when the field depends on t; the solver steps past the last output time and interpolates, unless `step_t` cuts it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from crossbackend import norms, ops, tree
+from crossbackend.backends.contract import (
+    Settings,
+    SolveStopped,
+    Watch,
+    by_name,
+    decline_common,
+    failed,
+    max_abs,
+    pieces,
+    plan_norm,
+    reconstruction,
+)
+from crossbackend.bound import Bound
+from crossbackend.dense import DenseStep
+from crossbackend.norms import Norm
+from crossbackend.plan import Plan
+from crossbackend.problem import Problem
+from crossbackend.record import Gradient, Outcome, Status
+
+
+class Field:
+    """The vector field as torchdiffeq calls it: a dict state is a tuple in sorted order, t stays in [lo, hi]."""
+
+    def __init__(self, compiled: TorchCompiled, lo: float = -math.inf, hi: float = math.inf) -> None:
+        self.of, self.lo, self.hi = compiled, lo, hi
+
+    def __call__(self, t: Any, y: Any) -> Any:
+        """Return dy/dt."""
+        if self.lo != -math.inf or self.hi != math.inf:
+            t = t.clamp(self.lo, self.hi)
+        bound = self.of.bound
+        dy = bound.field(t, self.of.to_state(y), bound.params, bound.data)
+        return self.of.from_state(dy)
+
+
+class WatchedField(Field):
+    """A Field that counts its evaluations and hears of every step, in both passes.
+
+    torchdiffeq calls the methods named `callback_...` with `(t0, y0, dt)`; those ending in `_adjoint` in the
+    backward pass, with t0 in the problem's time and dt positive.
+    """
+
+    def __init__(self, compiled: TorchCompiled, watched: Watched, *clip: float) -> None:
+        super().__init__(compiled, *clip)
+        self.watched = watched
+
+    def __call__(self, t: Any, y: Any) -> Any:
+        """Return dy/dt, counted."""
+        dy = super().__call__(t, y)
+        state, slope = _flat(y), _flat(dy)
+        self.watched.now.field(float(t.detach()), max_abs(state), bool(np.isfinite(slope).all()))
+        if self.watched.dense is not None:
+            self.watched.dense.stage(slope)
+        return dy
+
+    def callback_accept_step(self, t0: Any, y0: Any, dt: Any) -> None:
+        """Note an accepted forward step."""
+        del y0
+        self.watched.forward.step(float(t0), float(t0 + dt), True)
+
+    def callback_reject_step(self, t0: Any, y0: Any, dt: Any) -> None:
+        """Note a rejected forward step."""
+        del y0
+        self.watched.forward.step(float(t0), float(t0 + dt), False)
+
+    def callback_step_adjoint(self, t0: Any, y0: Any, dt: Any) -> None:
+        """Note that an attempt begins."""
+        del t0, y0, dt
+        self.watched.dense.begin()
+
+    def callback_accept_step_adjoint(self, t0: Any, y0: Any, dt: Any) -> None:
+        """Note an accepted backward step; one that reaches the interval's start gives the reconstructed y there."""
+        self.watched.backward_step(float(t0), float(t0 - dt), _flat(y0[1]))
+
+    def callback_reject_step_adjoint(self, t0: Any, y0: Any, dt: Any) -> None:
+        """Note a rejected backward step."""
+        del y0
+        self.watched.backward.step(float(t0), float(t0 - dt), False)
+        self.watched.dense.reject()
+
+
+class Watched:
+    """What a counting run sees: two Watches, and the reverse solve's y at the stored times.
+
+    Parameters
+    ----------
+    y0_max : float
+    times : list of float
+        Stored times, increasing: the backward pass reaches them from the last but one down.
+    """
+
+    def __init__(self, y0_max: float, times: list[float]) -> None:
+        span = (times[0], times[-1])
+        self.forward, self.backward = Watch(y0_max, span), Watch(y0_max, span)
+        self.now = self.forward
+        self.dense: DenseStep | None = None
+        self.targets = times[-2::-1]
+        self.back: dict[float, np.ndarray] = {}
+
+    def turn(self) -> None:
+        """Begin the backward pass."""
+        self.now, self.dense = self.backward, DenseStep()
+
+    def backward_step(self, t0: float, t1: float, y0: np.ndarray) -> None:
+        """Note an accepted step of the backward pass."""
+        self.backward.step(t0, t1, True)
+        target = self.targets[len(self.back)]
+        if t1 <= target + 1e-14 * abs(target - t0):
+            self.back[target] = self.dense.evaluate(t0, t1, y0, target)
+            self.dense = DenseStep()
+
+
+def _flat(state: Any) -> np.ndarray:
+    """Return a tensor or tuple of tensors as one flat NumPy vector."""
+    parts = state if isinstance(state, tuple) else (state,)
+    return np.concatenate([part.detach().cpu().numpy().astype(np.float64).reshape(-1) for part in parts])
+
+
+class TorchCompiled:
+    """A sweep on torchdiffeq: leaves that require gradients, and the options of both passes."""
+
+    def __init__(self, problem: Problem, plan: Plan) -> None:
+        started = time.perf_counter()
+        self.problem, self.plan = problem, plan
+        self.bound = Bound(problem, "torch", plan.dtype, plan.device)
+        for leaf in tree.values(self.bound.params):
+            leaf.requires_grad_(True)
+        self.leaves = tree.values(self.bound.params)
+        flags = self.bound.field_leaves()
+        self.used_names = tuple(n for n, flag in zip(self.bound.names, flags, strict=True) if flag)
+        self.used = tuple(leaf for leaf, flag in zip(self.leaves, flags, strict=True) if flag)
+        self.layout = tree.Layout(tree.map_leaves(ops.to_numpy, self._initial()))
+        self.is_array = self.layout.names == ("",)
+        self.norm = plan_norm(problem, plan)
+        self.matched = plan.stepping == "matched"
+        self.chained = self.matched and bool(problem.inner_breakpoints())
+        self.compile_s = time.perf_counter() - started
+
+    def _initial(self) -> Any:
+        return self.bound.initial(self.bound.params, self.bound.data)
+
+    def to_state(self, y: Any) -> Any:
+        """Return torchdiffeq's state as the problem's: a tuple becomes the dict."""
+        return y if self.is_array else tree.rebuild(self.layout.like, list(y))
+
+    def from_state(self, y: Any) -> Any:
+        """Return the problem's state as torchdiffeq's: an array alone, or a tuple in sorted order."""
+        return y if self.is_array else tuple(tree.values(y))
+
+    def times(self, ts: Any) -> Any:
+        """Return times as a tensor of the plan's dtype and device."""
+        return self.bound.convert(np.asarray(ts, dtype=np.float64))
+
+    # Norms and options, as the library takes them.
+
+    def forward_norm(self) -> Callable[[Any], Any] | None:
+        """Return the norm of the forward pass, None for the library's own."""
+        if self.norm is None:
+            return None
+        norm = self.norm.forward()
+        entries = self.layout.names
+        return self._callable(norm, lambda y: {"y": dict(zip(entries, _tuple(y), strict=True))})
+
+    def backward_norm(self) -> Callable[[Any], Any] | None:
+        """Return the norm over (a_t, *y, *a_y, *a_params), None for the library's own."""
+        if self.norm is None:
+            return None
+        entries, n = self.layout.names, len(self.layout.names)
+
+        def split(state: Any) -> dict[str, dict[str, Any]]:
+            time_part, *rest = state
+            return {
+                "y": dict(zip(entries, rest[:n], strict=True)),
+                "a_y": dict(zip(entries, rest[n : 2 * n], strict=True)),
+                "a_params": dict(zip(self.used_names, rest[2 * n :], strict=True)),
+                "a_t": {"": time_part},
+            }
+
+        return self._callable(self.norm, split)
+
+    def _callable(self, norm: Norm, split: Callable[[Any], dict[str, dict[str, Any]]]) -> Callable[[Any], Any]:
+        import torch
+
+        integrals, snapped = self.problem.integrals, self.matched
+
+        def measure(state: Any) -> Any:
+            value = norms.evaluate(norm, norms.named(split(state)), torch, integrals)
+            return norms.snap(value, torch) if snapped else value
+
+        return measure
+
+    def options(self, ts: Any) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """Return `options` and `adjoint_options` of one call over the times `ts`.
+
+        `adjoint_options` is None where the library shall inherit the forward ones, as it does by default.
+        """
+        forward: dict[str, Any] = {}
+        if self.plan.first_step is not None:
+            forward["first_step"] = self.plan.first_step
+        if self.matched:
+            backward = {**forward, "norm": self.backward_norm(), "step_t": ts}
+            return {**forward, "norm": self.forward_norm(), "step_t": ts[-1:]}, backward
+        inner = [b for b in self.problem.inner_breakpoints() if self.problem.ts[0] < b < self.problem.ts[-1]]
+        if inner:
+            forward["jump_t"] = self.times(inner)
+        if self.norm is not None:
+            return {**forward, "norm": self.forward_norm()}, {**forward, "norm": self.backward_norm()}
+        return forward, {**forward, "norm": "seminorm"} if self.plan.norm == "seminorm" else None
+
+    # Solving.
+
+    def _call(self, field: Field, y0: Any, ts: Any, rtol: float, atol: float) -> Any:
+        from torchdiffeq import odeint_adjoint
+
+        options, adjoint_options = self.options(ts)
+        return odeint_adjoint(
+            field, y0, ts, rtol=rtol, atol=atol, method="dopri5", options=options,
+            adjoint_options=adjoint_options, adjoint_params=self.used,
+        )  # fmt: skip
+
+    def _integrate(self, make: Callable[..., Field], y0: Any, rtol: float, atol: float) -> tuple[Any, dict[float, Any]]:
+        """Return ys, leading axis len(ts), and the state by stored time."""
+        import torch
+
+        ts = self.problem.ts
+        if not self.chained:
+            ys = self._call(make(), y0, self.times(ts), rtol, atol)
+            parts = _tuple(ys)
+            return ys, {t: tuple(part[i] for part in parts) for i, t in enumerate(ts)}
+        y, at = y0, {ts[0]: _tuple(y0)}
+        for start, end, lo, hi in pieces(self.problem):
+            out = self._call(make(lo, hi), y, self.times([start, end]), rtol, atol)
+            y = out[-1] if self.is_array else tuple(part[-1] for part in out)
+            at[end] = _tuple(y)
+        stacked = tuple(torch.stack([at[t][k] for t in ts]) for k in range(len(self.layout.names)))
+        return (stacked[0] if self.is_array else stacked), at
+
+    def _gradient(
+        self, make: Callable[..., Field], rtol: float, atol: float, turn: Callable[[Any, Any], None]
+    ) -> Gradient:
+        """Solve forward, call `turn(ys, stored)`, solve backward, and chain the initial state's derivative."""
+        import torch
+
+        initial = self._initial()
+        y0_leaves = [leaf.detach().clone().requires_grad_(True) for leaf in tree.values(initial)]
+        y0 = y0_leaves[0] if self.is_array else tuple(y0_leaves)
+        ys, stored = self._integrate(make, y0, rtol, atol)
+        turn(ys, stored)
+        loss = self.bound.loss(self.to_state(ys), self.bound.params, self.bound.data)
+        wanted = [*y0_leaves, *self.leaves]
+        found = _gradients(loss, wanted, None)
+        of_y0, of_params = found[: len(y0_leaves)], found[len(y0_leaves) :]
+        parts = [leaf for leaf in tree.values(initial) if leaf.requires_grad]
+        if parts:
+            weights = [g for leaf, g in zip(tree.values(initial), of_y0, strict=True) if leaf.requires_grad]
+            of_initial = _gradients(parts, self.leaves, weights)
+            of_params = [a + b for a, b in zip(of_params, of_initial, strict=True)]
+        if self.plan.device == "cuda":
+            torch.cuda.synchronize()
+        gradient = dict(zip(self.layout.names, map(ops.to_numpy, of_y0), strict=True))
+        return Gradient(
+            float(loss.detach()), gradient, dict(zip(self.bound.names, map(ops.to_numpy, of_params), strict=True))
+        )
+
+    def solve(self, rtol: float, atol: float) -> Gradient:
+        """Run bare."""
+        return self._gradient(lambda *clip: Field(self, *clip), rtol, atol, lambda ys, stored: None)
+
+    def record(self, rtol: float, atol: float) -> Outcome:
+        """Run once, counted."""
+        y0 = tree.map_leaves(ops.to_numpy, self._initial())
+        ts = self.problem.ts
+        times = sorted({*ts, *self.problem.inner_breakpoints()}) if self.chained else list(ts)
+        watched = Watched(max_abs(self.layout.ravel(y0)), times)
+        seen: dict[str, Any] = {}
+
+        def turn(ys: Any, stored: dict[float, Any]) -> None:
+            seen["ys"] = by_name(tree.map_leaves(ops.to_numpy, self.to_state(ys)))
+            seen["stored"] = {t: _flat(parts) for t, parts in stored.items()}
+            watched.turn()
+
+        try:
+            gradient = self._gradient(lambda *clip: WatchedField(self, watched, *clip), rtol, atol, turn)
+        except (SolveStopped, AssertionError) as error:
+            # torchdiffeq reports an underflow and a state that is not finite by assert.
+            backward = None if watched.dense is None else watched.backward
+            return failed(watched.forward, backward, seen.get("ys"), str(error))
+        error = reconstruction(seen["stored"], watched.back)
+        steps = watched.forward.steps(), watched.backward.steps()
+        return Outcome(Status.OK, "", gradient, seen["ys"], *steps, error)
+
+    def settings(self, rtol: float, atol: float) -> Settings:
+        """Return the effective settings of both passes."""
+        default = {"default": "max(|a_t|, rms y, rms a_y, rms of each a_params)", "seminorm": "max(|a_t|, rms y, rms a_y)"}
+        state = "rms y" if self.is_array else "max over entries of rms y"
+        first = f"{self.plan.first_step:g}" if self.plan.first_step is not None else "Hairer"
+        inner = self.problem.inner_breakpoints()
+        common = {
+            "solver": "dopri5",
+            "rtol": rtol,
+            "atol": atol,
+            "error_estimate": "Shampine",
+            "first_step": first,
+            "after_acceptance": "factor in [1, 10]",
+            "accept": "ratio <= 1",
+            "ratio_snapped": self.matched,
+            "ends": "clipped by step_t" if self.matched else "overshoots and interpolates",
+            "breakpoints": ("chain of solves" if self.chained else "jump_t") if inner else "none",
+        }
+        own = self.norm is None
+        forward = {**common, "norm": state if own else self.norm.forward().describe()}
+        forward["outputs"] = "one solve per piece" if self.chained else "dense output"
+        backward = {**common, "norm": default[self.plan.norm] if own else self.norm.describe()}
+        return {"forward": forward, "backward": {**backward, "outputs": "restart at every output", "a_t": True}}
+
+
+def _tuple(state: Any) -> tuple[Any, ...]:
+    return tuple(state) if isinstance(state, (tuple, list)) else (state,)
+
+
+def _gradients(outputs: Any, inputs: list[Any], weights: Any) -> list[Any]:
+    """Return the gradient for every input, zeros where the outputs do not depend on it."""
+    import torch
+
+    outputs_list = outputs if isinstance(outputs, list) else [outputs]
+    if not any(out.requires_grad for out in outputs_list):
+        return [torch.zeros_like(leaf) for leaf in inputs]
+    found = torch.autograd.grad(outputs_list, inputs, grad_outputs=weights, allow_unused=True)
+    return [torch.zeros_like(leaf) if g is None else g for leaf, g in zip(inputs, found, strict=True)]
+
+
+class TorchdiffeqBackend:
+    """torchdiffeq on the CPU or a CUDA device."""
+
+    name = "torchdiffeq"
+    library = "torch"
+    distributions = ("torchdiffeq", "torch")
+
+    def declines(self, problem: Problem, plan: Plan) -> str | None:
+        """Return why not: a missing port, a matched cell in float32, a GPU that is not there."""
+        if plan.device == "cuda":
+            import torch
+
+            if not torch.cuda.is_available():
+                return "no CUDA device is available to torch"
+        return decline_common(problem, plan, "torch")
+
+    def compile(self, problem: Problem, plan: Plan) -> TorchCompiled:
+        """Convert the arrays; torch compiles nothing."""
+        return TorchCompiled(problem, plan)
+
+
+backend = TorchdiffeqBackend()

@@ -1,0 +1,48 @@
+"""Dormand-Prince's dense output from the slopes of one step, seen from outside a solver."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.integrate import RK45
+
+STAGES = 7
+
+
+class DenseStep:
+    """Collects the slopes of the current step of a first-same-as-last solver and evaluates its quartic.
+
+    Call `stage` for every evaluation of the field, `begin` when an attempt begins and `reject` when it is
+    rejected. The first evaluation before the first `begin` is the slope at the start; further ones before it are
+    the probe of the first-step selection and are forgotten.
+    """
+
+    def __init__(self) -> None:
+        self.first: np.ndarray | None = None
+        self.slopes: list[np.ndarray] = []
+        self.begun = False
+
+    def stage(self, slope: np.ndarray) -> None:
+        """Note the slope of one evaluation."""
+        if self.first is None:
+            self.first = slope
+        elif self.begun:
+            self.slopes.append(slope)
+
+    def begin(self) -> None:
+        """Note that an attempt begins: the last slope of an accepted step is the first of the next."""
+        if self.begun and self.slopes:
+            self.first = self.slopes[-1]
+        self.begun, self.slopes = True, []
+
+    def reject(self) -> None:
+        """Forget the slopes of an attempt."""
+        self.slopes = []
+
+    def evaluate(self, t0: float, t1: float, y0: np.ndarray, t: float) -> np.ndarray:
+        """Return y(t) of the step from (t0, y0) to t1, shape (n,).
+
+        The quartic is the one of torchdiffeq, diffrax and `RK45.P`.
+        """
+        k = np.stack([self.first, *self.slopes[: STAGES - 1]])
+        x = (t - t0) / (t1 - t0)
+        return y0 + (t1 - t0) * (k.T @ RK45.P @ np.array([x, x**2, x**3, x**4]))

@@ -1,0 +1,224 @@
+"""What one plan gave: status, loss, gradient, evaluations, steps, times, versions."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+FORMAT = 1
+"""Version of the record format. Readers refuse any other."""
+
+MAX_STEPS = 100_000
+"""Step attempts allowed in one solve, in every backend."""
+
+
+class Status(StrEnum):
+    """How a plan ended. `advice` says what to do about it."""
+
+    OK = "ok"
+    NAN_IN_FIELD = "nan_in_field"
+    DIVERGED = "diverged"
+    STEP_UNDERFLOW = "step_underflow"
+    MAX_STEPS = "max_steps"
+    TIMEOUT = "timeout"
+    OUT_OF_MEMORY = "out_of_memory"
+    CRASHED = "crashed"
+    UNSUPPORTED = "unsupported"
+
+    @property
+    def advice(self) -> str:
+        """What the status means and what to try."""
+        return _ADVICE[self]
+
+
+_ADVICE = {
+    Status.OK: "The solve finished.",
+    Status.NAN_IN_FIELD: "The vector field returned NaN or infinity at a finite state: look for a log, sqrt or "
+    "division outside its domain at the time given.",
+    Status.DIVERGED: "The state grew past 1e8 (1 + max|y0|): the solution blows up, or the reverse solve of the "
+    "backsolve adjoint is unstable. Shorten the interval, or use another adjoint.",
+    Status.STEP_UNDERFLOW: "The step became too small for the time to change: the field is stiff or not continuous. "
+    "Declare its breakpoints, loosen the tolerance, or use an implicit method.",
+    Status.MAX_STEPS: f"The solve did not finish in {MAX_STEPS} steps: the field is stiff for this method, or the "
+    "tolerance is too tight.",
+    Status.TIMEOUT: "The worker was stopped after --timeout seconds. Raise it, or loosen the tolerance.",
+    Status.OUT_OF_MEMORY: "The worker ran out of memory. Use a smaller batch, or raise --memory.",
+    Status.CRASHED: "The worker died or the library raised an error: the message has its words.",
+    Status.UNSUPPORTED: "The backend cannot do this plan: the message says why.",
+}
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Steps attempted in one pass, in the order taken.
+
+    Attributes
+    ----------
+    t0, t1 : ndarray, shape (n,), float64
+        Start and end of each attempt in the problem's time; t1 < t0 in the backward pass.
+    accepted : ndarray, shape (n,), bool
+    nfe : int
+        Evaluations of the vector field (of the augmented field in the backward pass), counted inside the field.
+    """
+
+    t0: np.ndarray
+    t1: np.ndarray
+    accepted: np.ndarray
+    nfe: int
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Evaluations, accepted and rejected steps."""
+        accepted = int(np.count_nonzero(self.accepted))
+        return {"nfe": self.nfe, "accepted": accepted, "rejected": len(self.accepted) - accepted}
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """A loss and its gradient, as NumPy arrays by leaf name.
+
+    Attributes
+    ----------
+    loss : float
+    y0 : dict of str to ndarray
+        a_y(t0): the derivative with respect to the initial state, by entry (`""` for a bare array).
+    params : dict of str to ndarray
+        Total derivative through initial, field and loss, by leaf.
+    """
+
+    loss: float
+    y0: dict[str, np.ndarray]
+    params: dict[str, np.ndarray]
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Every leaf by its name in the record: `y0/NAME`, `params/NAME`."""
+        named = {("y0", name): array for name, array in self.y0.items()}
+        named |= {("params", name): array for name, array in self.params.items()}
+        return {(f"{group}/{name}" if name else group): array for (group, name), array in named.items()}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a counting run of one plan gave.
+
+    Attributes
+    ----------
+    status : Status
+    message : str
+        Words for a status other than ok.
+    gradient : Gradient or None
+    ys : dict of str to ndarray, or None
+        Forward solution at the output times, leading axis len(ts), by entry.
+    forward, backward : Steps or None
+    reconstruction_error : float or None
+        Largest max|y_back(t_i) - y_i| over the output times before the reset, relative to max|ys|; the backward
+        solve's y is compared with the stored forward value.
+    """
+
+    status: Status
+    message: str = ""
+    gradient: Gradient | None = None
+    ys: dict[str, np.ndarray] | None = None
+    forward: Steps | None = None
+    backward: Steps | None = None
+    reconstruction_error: float | None = None
+
+
+@dataclass
+class Record:
+    """One plan's result as stored: format 1 (see `store`)."""
+
+    digest: str
+    plan: dict[str, Any]
+    status: Status
+    message: str = ""
+    loss: float | None = None
+    forward: dict[str, Any] | None = None
+    backward: dict[str, Any] | None = None
+    error: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(("all", "y0", "params", "floor")))
+    reconstruction_error: float | None = None
+    time: dict[str, Any] | None = None
+    peak_memory_bytes: int | None = None
+    settings: dict[str, Any] = field(default_factory=lambda: {"forward": {}, "backward": {}})
+    machine: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __getattr__(self, name: str) -> Any:
+        """Give the plan's entries (`problem`, `backend`, `norm`, `rtol`, ...) as attributes."""
+        plan = self.__dict__.get("plan", {})
+        if name in plan:
+            return plan[name]
+        raise AttributeError(name)
+
+    def flat(self) -> dict[str, Any]:
+        """Return the JSON object of the record without format, checksum and arrays."""
+        fields = asdict(self) if not self.arrays else asdict(_without_arrays(self))
+        fields.pop("arrays")
+        plan = fields.pop("plan")
+        digest = fields.pop("digest")
+        status = str(fields.pop("status"))
+        return {"digest": digest, **plan, "status": status, **fields}
+
+    def steps(self, which: str) -> Steps | None:
+        """Return the stored steps of the `forward` or `backward` pass, None where there are none."""
+        if f"{which}/t0" not in self.arrays:
+            return None
+        counts = getattr(self, which) or {}
+        return Steps(
+            self.arrays[f"{which}/t0"],
+            self.arrays[f"{which}/t1"],
+            self.arrays[f"{which}/accepted"],
+            int(counts.get("nfe", 0)),
+        )
+
+    def gradient(self) -> dict[str, np.ndarray]:
+        """Return the stored gradient by leaf: `y0/NAME`, `params/NAME`."""
+        prefix = "gradient/"
+        return {name.removeprefix(prefix): a for name, a in self.arrays.items() if name.startswith(prefix)}
+
+
+def _without_arrays(record: Record) -> Record:
+    bare = Record(**{name: getattr(record, name) for name in record.__dataclass_fields__})
+    bare.arrays = {}
+    return bare
+
+
+def from_outcome(digest: str, plan: dict[str, Any], outcome: Outcome, settings: dict[str, Any]) -> Record:
+    """Return the record of a counting run, its times, errors and machine still to be filled in."""
+    record = Record(digest, plan, outcome.status, outcome.message, settings=settings)
+    record.reconstruction_error = _finite(outcome.reconstruction_error)
+    for which, steps in (("forward", outcome.forward), ("backward", outcome.backward)):
+        if steps is None:
+            continue
+        counts: dict[str, Any] = dict(steps.counts)
+        if which == "backward":
+            counts |= {"spurious": None, "masked": None}
+        setattr(record, which, counts)
+        record.arrays |= {f"{which}/t0": steps.t0, f"{which}/t1": steps.t1, f"{which}/accepted": steps.accepted}
+    for name, array in (outcome.ys or {}).items():
+        record.arrays[f"forward/ys/{name}" if name else "forward/ys"] = array
+    if outcome.gradient is not None:
+        record.loss = _finite(outcome.gradient.loss)
+        record.arrays |= {f"gradient/{name}": array for name, array in outcome.gradient.arrays.items()}
+    return record
+
+
+def _finite(value: float | None) -> float | None:
+    return float(value) if value is not None and np.isfinite(value) else None
+
+
+def relative_error(found: dict[str, np.ndarray], reference: dict[str, np.ndarray]) -> float | None:
+    """Return |g - g_ref| / |g_ref| in the 2-norm over all leaves given; None where a leaf is missing or not finite.
+
+    A reference that is zero throughout gives the absolute error.
+    """
+    if set(found) != set(reference):
+        return None
+    difference = np.sqrt(sum(float(np.sum((found[k] - reference[k]) ** 2)) for k in reference))
+    size = np.sqrt(sum(float(np.sum(reference[k] ** 2)) for k in reference))
+    return _finite(difference / size if size > 0 else difference)

@@ -1,0 +1,71 @@
+"""Backends by name, found by the entry point `crossbackend.backends` and checked when they are loaded."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from typing import cast
+
+from crossbackend.backends.contract import Backend
+from crossbackend.errors import Mistake, UserError
+
+GROUP = "crossbackend.backends"
+
+
+def names() -> tuple[str, ...]:
+    """Return every registered backend, installed libraries or not, in order of registration."""
+    return tuple(dict.fromkeys(point.name for point in entry_points(group=GROUP)))
+
+
+def _point(name: str) -> EntryPoint:
+    for point in entry_points(group=GROUP):
+        if point.name == name:
+            return point
+    expected = f"one of {', '.join(names()) or 'no backend at all: install crossbackend'}"
+    raise UserError(Mistake("backend", repr(name), expected))
+
+
+@cache
+def get(name: str) -> Backend:
+    """Return a backend by name; `scipy:jax` asks the backend `scipy` for its engine `jax`.
+
+    Raises
+    ------
+    UserError
+        No such backend or engine, or a plug-in that does not do what `Backend` asks.
+    """
+    base, _, engine = name.partition(":")
+    loaded = _point(base).load()
+    backend = loaded.with_engine(engine) if engine and hasattr(loaded, "with_engine") else loaded
+    if engine and backend is loaded:
+        raise UserError(Mistake("backend", repr(name), f"{base!r}, which has no engines"))
+    if not isinstance(backend, Backend):
+        missing = [part for part in ("name", "library", "distributions", "declines", "compile") if not hasattr(backend, part)]
+        expected = "an object with name, library, distributions, declines and compile"
+        raise UserError(Mistake(f"entry point {base!r} of {GROUP}", f"one without {', '.join(missing)}", expected))
+    return cast(Backend, backend)
+
+
+def versions(name: str) -> dict[str, str]:
+    """Return the installed versions of the packages that a backend's records depend on.
+
+    A package that is not installed is left out, so `len` tells whether the backend can run.
+    """
+    found = {}
+    for distribution in get(name).distributions:
+        try:
+            found[distribution] = version(distribution)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def missing(name: str) -> tuple[str, ...]:
+    """Return the packages that a backend needs and this environment lacks."""
+    have = versions(name)
+    return tuple(package for package in get(name).distributions if package not in have)
+
+
+def installed() -> tuple[str, ...]:
+    """Return the backends whose packages are all installed."""
+    return tuple(name for name in names() if not missing(name))
