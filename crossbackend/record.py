@@ -126,6 +126,7 @@ class Outcome:
     forward: Steps | None = None
     backward: Steps | None = None
     reconstruction_error: float | None = None
+    rounding_floor: float | None = None
 
 
 @dataclass
@@ -141,6 +142,7 @@ class Record:
     backward: dict[str, Any] | None = None
     error: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(("all", "y0", "params", "floor")))
     reconstruction_error: float | None = None
+    rounding_floor: float | None = None
     time: dict[str, Any] | None = None
     peak_memory_bytes: int | None = None
     settings: dict[str, Any] = field(default_factory=lambda: {"forward": {}, "backward": {}})
@@ -192,6 +194,7 @@ def from_outcome(digest: str, plan: dict[str, Any], outcome: Outcome, settings: 
     """Return the record of a counting run, its times, errors and machine still to be filled in."""
     record = Record(digest, plan, outcome.status, outcome.message, settings=settings)
     record.reconstruction_error = _finite(outcome.reconstruction_error)
+    record.rounding_floor = _finite(outcome.rounding_floor)
     for which, steps in (("forward", outcome.forward), ("backward", outcome.backward)):
         if steps is None:
             continue
@@ -222,3 +225,23 @@ def relative_error(found: dict[str, np.ndarray], reference: dict[str, np.ndarray
     difference = np.sqrt(sum(float(np.sum((found[k] - reference[k]) ** 2)) for k in reference))
     size = np.sqrt(sum(float(np.sum(reference[k] ** 2)) for k in reference))
     return _finite(difference / size if size > 0 else difference)
+
+
+def gradient_difference(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> float:
+    """Return max over leaves of |a - b| / max(|a|, 1e-3 |g|), 2-norms, |g| the whole gradient's.
+
+    A wrong leaf that is small beside the others cannot hide; a leaf that is nothing but rounding does not count.
+    Infinite where the leaves or their shapes differ, or a value is not finite.
+    """
+    if set(a) != set(b) or any(a[name].shape != b[name].shape for name in a):
+        return float("inf")
+    sizes = {name: float(np.linalg.norm(array)) for name, array in a.items()}
+    whole = float(np.sqrt(sum(size**2 for size in sizes.values())))
+    worst = 0.0
+    for name, size in sizes.items():
+        difference = float(np.linalg.norm(a[name].astype(float) - b[name].astype(float)))
+        if not np.isfinite(difference):
+            return float("inf")
+        scale = max(size, 1e-3 * whole)
+        worst = max(worst, difference / scale if scale > 0 else difference)
+    return worst

@@ -32,7 +32,7 @@ from crossbackend.backends.contract import (
 from crossbackend.errors import Mistake, UserError
 from crossbackend.plan import Plan
 from crossbackend.problem import Problem
-from crossbackend.record import Gradient, Outcome, Status
+from crossbackend.record import Gradient, Outcome, Status, gradient_difference
 
 Function = Callable[[float, np.ndarray], np.ndarray]
 NormFunction = Callable[[np.ndarray], float]
@@ -182,9 +182,15 @@ class Solve:
             self.forward = Watch(max_abs(y0), span)
         chain = pieces(problem) if self.of.chained else None
         self._forward(y0, chain)
-        loss, of_ys, direct = system.loss(self.ys)
+        loss, self.of_ys, self.direct = system.loss(self.ys)
         if self.watched:
             self.backward = Watch(max_abs(y0), span)
+        return self.finish(self.of_ys, loss, self.direct)
+
+    def finish(self, of_ys: np.ndarray, loss: float, direct: np.ndarray) -> Gradient:
+        """Run the backward pass from the stored solution and return the gradient."""
+        system = self.of.system
+        chain = pieces(self.of.problem) if self.of.chained else None
         a_y, a_params = self._backward(of_ys) if chain is None else self._backward_chain(of_ys, chain)
         y0_gradient = dict(zip(system.layout.names, _leaves(system.layout, a_y), strict=True))
         return Gradient(loss, y0_gradient, system.total(direct, a_y, a_params))
@@ -324,7 +330,21 @@ class ScipyCompiled:
         if gradient is None:
             return failed(solve.forward, solve.backward, ys, words)
         error = reconstruction(solve.stored, solve.back)
-        return Outcome(Status.OK, "", gradient, ys, solve.forward.steps(), solve.backward.steps(), error)
+        steps = solve.forward.steps(), solve.backward.steps()
+        floor = self._rounding_floor(solve, gradient) if self.matched else None
+        return Outcome(Status.OK, "", gradient, ys, *steps, error, floor)
+
+    def _rounding_floor(self, solve: Solve, gradient: Gradient) -> float | None:
+        """Return how far the gradient moves when every stored y moves by one ulp before the backward pass."""
+        again = Solve(self, **solve.tolerances, watched=False)
+        again.ys = np.nextafter(solve.ys, np.inf)
+        again.stored = {t: np.nextafter(y, np.inf) for t, y in solve.stored.items()}
+        with np.errstate(all="ignore"):
+            try:
+                moved = again.finish(solve.of_ys, gradient.loss, solve.direct)
+            except SolveFailed:
+                return None
+        return gradient_difference(gradient.arrays, moved.arrays)
 
     def _states(self, ys: np.ndarray) -> dict[str, np.ndarray]:
         layout = self.system.layout
@@ -341,7 +361,9 @@ class ScipyCompiled:
             "atol": atol,
             "error_estimate": "Dormand-Prince / -1.5 (Shampine's)" if self.matched else "Dormand-Prince",
             "first_step": _describe_first(self.plan, "Hairer" if self.matched else "Hairer, clipped to the interval"),
-            "after_acceptance": "factor in [1, 10]" if self.matched else "factor in [0.9, 10], at most 1 after a rejection",
+            "after_acceptance": "factor in [1, 10]"
+            if self.matched
+            else "factor in [0.9, 10], at most 1 after a rejection",
             "accept": "ratio < 1",
             "ratio_snapped": self.matched,
             "ends": "clipped to the interval",
@@ -350,7 +372,12 @@ class ScipyCompiled:
             "engine": self.system.engine,
         }
         forward = {**common, "norm": self.norm.forward().describe()}
-        backward = {**common, "norm": self.norm.describe(), "outputs": "restart at every output", "a_t": self.norm.sees_time}
+        backward = {
+            **common,
+            "norm": self.norm.describe(),
+            "outputs": "restart at every output",
+            "a_t": self.norm.sees_time,
+        }
         return {"forward": forward, "backward": backward}
 
 

@@ -308,7 +308,10 @@ class TorchCompiled:
 
     def settings(self, rtol: float, atol: float) -> Settings:
         """Return the effective settings of both passes."""
-        default = {"default": "max(|a_t|, rms y, rms a_y, rms of each a_params)", "seminorm": "max(|a_t|, rms y, rms a_y)"}
+        default = {
+            "default": "max(|a_t|, rms y, rms a_y, rms of each a_params)",
+            "seminorm": "max(|a_t|, rms y, rms a_y)",
+        }
         state = "rms y" if self.is_array else "max over entries of rms y"
         first = f"{self.plan.first_step:g}" if self.plan.first_step is not None else "Hairer"
         inner = self.problem.inner_breakpoints()

@@ -1,0 +1,446 @@
+"""diffrax: `diffeqsolve` with Dopri5, PIDController and BacksolveAdjoint, compiled once for a sweep of tolerances.
+
+What its users should know (diffrax 0.7.2): `dt0=None` does not select a first step but takes 0.01, on every
+restart; the default adjoint norm is one RMS over (y, a_y, args, terms), which every float leaf in `args` dilutes,
+so `args` holds the leaves that the field uses and data are captured as constants; its `adjoint_rms_seminorm` is
+one RMS over (y, a_y), not the paper's maximum.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from functools import cache, partial
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from crossbackend import norms, ops, tree
+from crossbackend.backends.contract import (
+    Settings,
+    SolveStopped,
+    Watch,
+    by_name,
+    decline_common,
+    failed,
+    max_abs,
+    pieces,
+    plan_norm,
+    reconstruction,
+)
+from crossbackend.bound import Bound
+from crossbackend.plan import Plan
+from crossbackend.problem import Problem
+from crossbackend.record import MAX_STEPS, Gradient, Outcome, Status
+
+
+@cache
+def controllers() -> SimpleNamespace:
+    """Return the two PIDController subclasses, made when diffrax is first needed.
+
+    `Hairer` chooses the first step by Hairer's rule with its own norm, or takes a given one. `Watching` shows every
+    attempt to a host callback; `inner` is the controller it wraps.
+    """
+    import diffrax
+    import jax
+    import jax.numpy as jnp
+    from jax import lax
+
+    class Hairer(diffrax.PIDController):
+        first: Any = None
+
+        def init(
+            self, terms: Any, t0: Any, t1: Any, y0: Any, dt0: Any, args: Any, func: Any, error_order: Any
+        ) -> tuple[Any, Any]:
+            if dt0 is None:
+                dt0 = self._first(terms, t0, y0, args, error_order)
+            return super().init(terms, t0, t1, y0, dt0, args, func, error_order)
+
+        def _first(self, terms: Any, t0: Any, y0: Any, args: Any, error_order: Any) -> Any:
+            if self.first is not None:
+                return jnp.asarray(self.first, jnp.result_type(t0))
+            # contr(0, 1) carries the direction of time, which `terms.vf` ignores; it works for AdjointTerm too.
+            control = terms.contr(jnp.zeros_like(t0), jnp.ones_like(t0))
+            slope = lambda t, y: terms.vf_prod(t, y, args, control)  # noqa: E731
+            map2 = jax.tree_util.tree_map
+            f0 = slope(t0, y0)
+            scale = map2(lambda y: self.atol + jnp.abs(y) * self.rtol, y0)
+            d0, d1 = self.norm(map2(jnp.divide, y0, scale)), self.norm(map2(jnp.divide, f0, scale))
+            tiny = (d0 < 1e-5) | (d1 < 1e-5)
+            h0 = jnp.where(tiny, 1e-6, 0.01 * d0 / jnp.where(tiny, 1.0, d1))
+            f1 = slope(t0 + h0, map2(lambda y, f: y + h0 * f, y0, f0))
+            d2 = self.norm(map2(lambda a, b, s: (a - b) / s, f1, f0, scale)) / h0
+            largest = jnp.maximum(d1, d2)
+            flat = largest <= 1e-15
+            power = (0.01 / jnp.where(flat, 1.0, largest)) ** (1 / self._get_error_order(error_order))
+            h1 = jnp.where(flat, jnp.maximum(1e-6, h0 * 1e-3), power)
+            # The step size is no part of the gradient, here as everywhere in diffrax.
+            return lax.stop_gradient(jnp.minimum(100 * h0, h1))
+
+    class Watching(diffrax.AbstractAdaptiveStepSizeController):
+        inner: Any
+        note: Callable[..., None]
+
+        @property
+        def rtol(self) -> Any:
+            return self.inner.rtol
+
+        @property
+        def atol(self) -> Any:
+            return self.inner.atol
+
+        @property
+        def norm(self) -> Any:
+            return self.inner.norm
+
+        def wrap(self, direction: Any) -> Any:
+            return Watching(self.inner.wrap(direction), self.note)
+
+        def init(self, *args: Any) -> Any:
+            return self.inner.init(*args)
+
+        def adapt_step_size(
+            self, t0: Any, t1: Any, y0: Any, y1_candidate: Any, args: Any, y_error: Any, error_order: Any, state: Any
+        ) -> Any:
+            out = self.inner.adapt_step_size(t0, t1, y0, y1_candidate, args, y_error, error_order, state)
+            jax.debug.callback(self.note, t0, t1, out[0], y1_candidate)
+            return out
+
+    return SimpleNamespace(Hairer=Hairer, Watching=Watching)
+
+
+class Watched:
+    """What a counting run sees; its methods are the host callbacks, bound into the compiled program once.
+
+    A later run of the same program calls `reset` first.
+    """
+
+    def __init__(self, times: list[float]) -> None:
+        self.times = times
+        self.reset(0.0)
+
+    def reset(self, y0_max: float) -> None:
+        """Forget everything and begin a forward pass."""
+        span = (self.times[0], self.times[-1])
+        self.forward, self.backward = Watch(y0_max, span), Watch(y0_max, span)
+        self.now = self.forward
+        self.targets = self.times[-2::-1]
+        self.back: dict[float, np.ndarray] = {}
+        self.stopped = False
+
+    def field(self, t: Any, y_max: Any, finite: Any) -> None:
+        """Note one evaluation."""
+        self.now.field(float(t), float(y_max), bool(finite))
+
+    def forward_step(self, t0: Any, t1: Any, accepted: Any, y1: Any) -> None:
+        """Note an attempt of the forward pass."""
+        del y1
+        self._step(self.forward, float(t0), float(t1), bool(accepted))
+
+    def backward_step(self, t0: Any, t1: Any, accepted: Any, y1: Any) -> None:
+        """Note an attempt of the backward pass, whose times arrive negated."""
+        start, end = -float(t0), -float(t1)
+        self._step(self.backward, start, end, bool(accepted))
+        if not accepted or len(self.back) == len(self.targets):
+            return
+        target = self.targets[len(self.back)]
+        if end <= target + 1e-13 * max(abs(target), abs(start)):  # diffrax ends within 100 ulp
+            self.back[target] = _flat(y1[0])
+
+    def _step(self, watch: Watch, t0: float, t1: float, accepted: bool) -> None:
+        try:
+            watch.step(t0, t1, accepted)
+        except SolveStopped:
+            self.stopped = True
+            raise
+
+
+def _flat(state: Any) -> np.ndarray:
+    return np.concatenate([np.asarray(leaf, dtype=np.float64).reshape(-1) for leaf in tree.values(state)])
+
+
+class DiffraxCompiled:
+    """A sweep on diffrax: rtol and atol are traced, so one compilation serves every tolerance.
+
+    The bare program is one jitted function. The counting program is two, forward and backward, so that the two
+    passes can be told apart; it is compiled only when `record` is called.
+    """
+
+    def __init__(self, problem: Problem, plan: Plan) -> None:
+        started = time.perf_counter()
+        self.problem, self.plan = problem, plan
+        self.bound = Bound(problem, "jax", plan.dtype, plan.device)
+        self.flags = self.bound.field_leaves()
+        self.used_names = tuple(n for n, flag in zip(self.bound.names, self.flags, strict=True) if flag)
+        self.norm = plan_norm(problem, plan)
+        self.matched = plan.stepping == "matched"
+        self.chained = self.matched and bool(problem.inner_breakpoints())
+        times = sorted({*problem.ts, *problem.inner_breakpoints()}) if self.chained else list(problem.ts)
+        self.watched = Watched(times)
+        with self._context():
+            y0 = self.bound.initial(self.bound.params, self.bound.data)
+            self.layout = tree.Layout(tree.map_leaves(ops.to_numpy, y0))
+            self._programs(ops.jit)
+        self.compile_s = time.perf_counter() - started
+        self._compiled: Any = None
+
+    def _context(self) -> Any:
+        return ops.precision("jax", self.plan.dtype)
+
+    # Norms, as the library takes them.
+
+    def forward_norm(self) -> Callable[[Any], Any] | None:
+        """Return the norm of the forward pass over y, None for the library's own."""
+        if self.norm is None:
+            return None
+        return self._callable(self.norm.forward(), lambda y: {"y": tree.flatten(y)})
+
+    def backward_norm(self) -> Callable[[Any], Any] | None:
+        """Return the norm over (y, a_y, a_args, a_terms), None for the library's default."""
+        if self.norm is None:
+            if self.plan.norm == "seminorm":
+                import diffrax
+
+                return diffrax.adjoint_rms_seminorm
+            return None
+
+        def split(state: Any) -> dict[str, dict[str, Any]]:
+            y, a_y, a_args, _ = state
+            leaves = tree.values(a_args)[: len(self.used_names)]
+            named = dict(zip(self.used_names, leaves, strict=True))
+            return {"y": tree.flatten(y), "a_y": tree.flatten(a_y), "a_params": named}
+
+        return self._callable(self.norm, split)
+
+    def _callable(self, norm: norms.Norm, split: Callable[[Any], dict[str, dict[str, Any]]]) -> Callable[[Any], Any]:
+        import jax.numpy as jnp
+
+        integrals, snapped = self.problem.integrals, self.matched
+
+        def measure(state: Any) -> Any:
+            value = norms.evaluate(norm, norms.named(split(state)), jnp, integrals)
+            return norms.snap(value, jnp) if snapped else value
+
+        return measure
+
+    def _controller(self, norm: Callable[[Any], Any] | None, rtol: Any, atol: Any, note: Any) -> Any:
+        import diffrax
+
+        own = {} if norm is None else {"norm": norm}
+        if self.matched or self.plan.first_step is not None:
+            made = controllers().Hairer(rtol=rtol, atol=atol, first=self._first_step(), **own)
+        else:
+            made = diffrax.PIDController(rtol=rtol, atol=atol, **own)
+        inner = [b for b in self.problem.inner_breakpoints() if self.problem.ts[0] < b < self.problem.ts[-1]]
+        watching = made if note is None else controllers().Watching(made, note)
+        if inner and not self.matched:
+            return diffrax.ClipStepSizeController(watching, jump_ts=self._times(inner))
+        return watching
+
+    def _first_step(self) -> float | None:
+        # Without a given first step, native stepping keeps diffrax's own 0.01 and never comes here.
+        return self.plan.first_step
+
+    def _times(self, ts: Any) -> Any:
+        return self.bound.convert(np.asarray(ts, dtype=np.float64))
+
+    # The programs.
+
+    def _merge(self, params: Any, used: Any) -> Any:
+        mine = iter(used)
+        merged = [next(mine) if flag else leaf for leaf, flag in zip(tree.values(params), self.flags, strict=True)]
+        return tree.rebuild(params, merged)
+
+    def _solve(self, y0: Any, used: Any, rtol: Any, atol: Any, *, watched: bool) -> Any:
+        """Return ys by the library, leading axis len(ts), and the states at every stored time."""
+        if self.chained:
+            return self._solve_chain(y0, used, rtol, atol, watched=watched)
+        ts = self._times(self.problem.ts)
+        ys = self._diffeqsolve(ts[0], ts[-1], y0, (used,), ts[1:], rtol, atol, watched=watched)
+        return ys, ys
+
+    def _diffeqsolve(
+        self, t0: Any, t1: Any, y0: Any, args: Any, ts: Any, rtol: Any, atol: Any, *, watched: bool
+    ) -> Any:
+        import diffrax
+
+        notes = (self.watched.forward_step, self.watched.backward_step) if watched else (None, None)
+        forward = self._controller(self.forward_norm(), rtol, atol, notes[0])
+        norm = self.backward_norm()
+        # Untouched, BacksolveAdjoint takes the forward controller for the backward solve.
+        touched = norm is not None or watched
+        options = {"stepsize_controller": self._controller(norm, rtol, atol, notes[1])} if touched else {}
+        saveat = diffrax.SaveAt(t0=True, ts=ts) if ts is not None else diffrax.SaveAt(t1=True)
+        solution = diffrax.diffeqsolve(
+            diffrax.ODETerm(partial(self._field, watched=watched)), diffrax.Dopri5(), t0, t1, None, y0, args,
+            saveat=saveat, stepsize_controller=forward, adjoint=diffrax.BacksolveAdjoint(**options),
+            max_steps=MAX_STEPS,
+        )  # fmt: skip
+        return solution.ys
+
+    def _field(self, t: Any, y: Any, args: Any, *, watched: bool) -> Any:
+        import jax
+        import jax.numpy as jnp
+
+        if len(args) > 1:
+            t = jnp.clip(t, args[1], args[2])
+        params = self._merge(self.bound.params, args[0])
+        dy = self.bound.field(t, y, params, self.bound.data)
+        if watched:
+            leaves = [jnp.max(jnp.abs(leaf)) for leaf in tree.values(y) if leaf.size]
+            y_max = jnp.max(jnp.stack(leaves))
+            finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in tree.values(dy)]))
+            jax.debug.callback(self.watched.field, t, y_max, finite)
+        return dy
+
+    def _solve_chain(self, y0: Any, used: Any, rtol: Any, atol: Any, *, watched: bool) -> Any:
+        """Chain one-interval solves by `lax.scan`, split at outputs and breakpoints."""
+        import jax
+        import jax.numpy as jnp
+
+        chain = pieces(self.problem)
+
+        def piece(y: Any, row: Any) -> tuple[Any, Any]:
+            args = (used, row[2], row[3])
+            out = self._diffeqsolve(row[0], row[1], y, args, None, rtol, atol, watched=watched)
+            y = jax.tree_util.tree_map(lambda leaf: leaf[0], out)
+            return y, y
+
+        _, ends = jax.lax.scan(piece, y0, self._times(chain))
+        stored = jax.tree_util.tree_map(lambda a, b: jnp.concatenate([a[None], b]), y0, ends)
+        index = np.array([self.watched.times.index(t) for t in self.problem.ts])
+        return jax.tree_util.tree_map(lambda leaf: leaf[index], stored), stored
+
+    def _programs(self, jit: Callable[..., Any]) -> None:
+        """Make the jitted functions; nothing is compiled before their first call."""
+        import jax
+
+        def forward(params: Any, rtol: Any, atol: Any, *, watched: bool) -> Any:
+            data = self.bound.data
+            y0, pull_initial = jax.vjp(lambda p: self.bound.initial(p, data), params)
+            used = [leaf for leaf, flag in zip(tree.values(params), self.flags, strict=True) if flag]
+            solve = partial(self._solve, rtol=rtol, atol=atol, watched=watched)
+            ys, pull_solve, stored = jax.vjp(solve, y0, used, has_aux=True)
+            loss, pull_loss = jax.vjp(lambda ys, p: self.bound.loss(ys, p, data), ys, params)
+            of_ys, direct = pull_loss(loss * 0 + 1)
+            return (loss, ys, stored), (pull_initial, pull_solve, of_ys, direct)
+
+        def backward(kept: Any) -> Any:
+            pull_initial, pull_solve, of_ys, direct = kept
+            of_y0, of_used = pull_solve(of_ys)
+            (of_initial,) = pull_initial(of_y0)
+            add = jax.tree_util.tree_map
+            through_field = self._merge(tree.map_leaves(lambda leaf: leaf * 0, direct), of_used)
+            return of_y0, add(lambda a, b, c: a + b + c, direct, of_initial, through_field)
+
+        def bare(params: Any, rtol: Any, atol: Any) -> Any:
+            (loss, _, _), kept = forward(params, rtol, atol, watched=False)
+            return loss, backward(kept)
+
+        self._bare = jit(bare)
+        self._counting = jit(partial(forward, watched=True)), jit(backward)
+
+    def _tolerances(self, rtol: float, atol: float) -> tuple[Any, Any]:
+        return self.bound.convert(np.float64(rtol)), self.bound.convert(np.float64(atol))
+
+    def _result(self, loss: Any, of_y0: Any, of_params: Any) -> Gradient:
+        arrays = by_name(tree.map_leaves(ops.to_numpy, of_y0)), by_name(tree.map_leaves(ops.to_numpy, of_params))
+        return Gradient(float(loss), *arrays)
+
+    def solve(self, rtol: float, atol: float) -> Gradient:
+        """Run bare; the first call compiles."""
+        with self._context():
+            tolerances = self._tolerances(rtol, atol)
+            if self._compiled is None:
+                started = time.perf_counter()
+                self._compiled = self._bare.lower(self.bound.params, *tolerances).compile()
+                self.compile_s += time.perf_counter() - started
+            loss, (of_y0, of_params) = self._compiled(self.bound.params, *tolerances)
+            return self._result(loss, of_y0, of_params)
+
+    def record(self, rtol: float, atol: float) -> Outcome:
+        """Run once, counted."""
+        import jax
+
+        watched, ys = self.watched, None
+        with self._context():
+            y0 = self.bound.initial(self.bound.params, self.bound.data)
+            watched.reset(max_abs(_flat(y0)))
+            forward, backward = self._counting
+            try:
+                (loss, ys, stored), kept = jax.block_until_ready(
+                    forward(self.bound.params, *self._tolerances(rtol, atol))
+                )
+                jax.effects_barrier()
+                watched.now = watched.backward
+                of_y0, of_params = jax.block_until_ready(backward(kept))
+                jax.effects_barrier()
+            except Exception as error:
+                if not watched.stopped and "max_steps" not in str(error).replace(
+                    "maximum number of solver steps", "max_steps"
+                ):
+                    raise
+                last = None if watched.now is watched.forward else watched.backward
+                found = None if ys is None else by_name(tree.map_leaves(ops.to_numpy, ys))
+                return failed(watched.forward, last, found)
+            gradient = self._result(loss, of_y0, of_params)
+            rows = np.stack([_flat(tree.map_leaves(lambda a, i=i: a[i], stored)) for i in range(len(watched.times))])
+            error = reconstruction(dict(zip(watched.times, rows, strict=True)), watched.back)
+            steps = watched.forward.steps(), watched.backward.steps()
+            return Outcome(Status.OK, "", gradient, by_name(tree.map_leaves(ops.to_numpy, ys)), *steps, error)
+
+    def settings(self, rtol: float, atol: float) -> Settings:
+        """Return the effective settings of both passes."""
+        pooled = {"default": "rms(y, a_y, a_params)", "seminorm": "rms(y, a_y)"}
+        inner = self.problem.inner_breakpoints()
+        if self.plan.first_step is not None:
+            first = f"{self.plan.first_step:g}"
+        else:
+            first = "Hairer" if self.matched else "0.01, at every restart"
+        common = {
+            "solver": "Dopri5",
+            "rtol": rtol,
+            "atol": atol,
+            "error_estimate": "Shampine",
+            "first_step": first,
+            "after_acceptance": "factor in [1, 10]",
+            "accept": "ratio < 1",
+            "ratio_snapped": self.matched,
+            "ends": "clipped to the interval",
+            "breakpoints": ("chain of solves" if self.chained else "jump_ts") if inner else "none",
+            "max_steps": MAX_STEPS,
+        }
+        own = self.norm is None
+        forward = {**common, "norm": "rms y" if own else self.norm.forward().describe()}
+        forward["outputs"] = "one solve per piece" if self.chained else "dense output"
+        backward = {**common, "norm": pooled[self.plan.norm] if own else self.norm.describe()}
+        return {"forward": forward, "backward": {**backward, "outputs": "restart at every output", "a_t": False}}
+
+
+class DiffraxBackend:
+    """diffrax on JAX's default device, or the GPU."""
+
+    name = "diffrax"
+    library = "jax"
+    distributions = ("diffrax", "equinox", "jax", "jaxlib")
+
+    def declines(self, problem: Problem, plan: Plan) -> str | None:
+        """Return why not: no a_t, a missing port, a matched cell in float32, a GPU that is not there."""
+        norm = plan_norm(problem, plan)
+        if norm is not None and norm.sees_time:
+            return f"the norm {plan.norm!r} sees a_t, which diffrax does not integrate"
+        if plan.device == "cuda":
+            import jax
+
+            if not any(device.platform in ("gpu", "cuda") for device in jax.devices()):
+                return "no CUDA device is available to JAX"
+        return decline_common(problem, plan, "jax")
+
+    def compile(self, problem: Problem, plan: Plan) -> DiffraxCompiled:
+        """Make the jitted functions; the first solve and the first record compile them."""
+        return DiffraxCompiled(problem, plan)
+
+
+backend = DiffraxBackend()
