@@ -1,0 +1,28 @@
+"""Are the gradients the same? One ODE learning problem, run by torchdiffeq, diffrax and SciPy, and compared.
+
+Importing this loads neither torch, jax nor matplotlib.
+"""
+
+import crossbackend.compare
+import crossbackend.report  # noqa: F401 - before the functions below take these modules' names
+from crossbackend import ops
+from crossbackend.api import compare, gradient, report, run
+from crossbackend.errors import UserError
+from crossbackend.load import gallery, load
+from crossbackend.problem import Problem
+from crossbackend.record import Gradient, Record, Status
+
+__all__ = [
+    "Gradient",
+    "Problem",
+    "Record",
+    "Status",
+    "UserError",
+    "compare",
+    "gallery",
+    "gradient",
+    "load",
+    "ops",
+    "report",
+    "run",
+]

@@ -14,7 +14,9 @@ functions; `torch` calls torch.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -58,7 +60,9 @@ class Augmented:
         if missing:
             got = f"{', '.join(missing)} given for another library alone"
             fix = f"Add a {library!r} entry, or use another engine."
-            raise UserError(Mistake(f"Problem({problem.name!r}) with engine {engine!r}", got, f"{library} functions", fix))
+            raise UserError(
+                Mistake(f"Problem({problem.name!r}) with engine {engine!r}", got, f"{library} functions", fix)
+            )
         self.bound = Bound(problem, library)
         with ops.precision(library, "float64"):
             self._flags = self.bound.field_leaves()
@@ -145,12 +149,9 @@ class Augmented:
         return {name: self.program.bind(name, **constants) for name in traced}
 
     def _by_jax(self) -> dict[str, Callable[..., Any]]:
-        import functools
-
-        jit = ops.jit
         params, data = self.bound.params, self.bound.data
         compiled = {
-            name: jit(functools.partial(function, params=params, data=data))
+            name: ops.jit(partial(function, params=params, data=data))
             for name, (function, _) in self._examples().items()
         }
         return {name: self._numpy_out(function) for name, function in compiled.items()}
@@ -170,6 +171,37 @@ class Augmented:
             return tuple(ops.to_numpy(part) for part in out) if isinstance(out, tuple) else ops.to_numpy(out)
 
         return run
+
+    def moved(self, by: np.ndarray) -> Augmented:
+        """Return the same system with its parameters, flat, moved by an amount: for finite differences."""
+        flat = self.params_layout.ravel(self.problem.params) + by
+        other = copy.copy(self)
+        other.bound = copy.copy(self.bound)
+        other.bound.params = self.bound.convert(self.params_layout.unravel(flat))
+        if self.program is not None:
+            constants = {**self._constants(), "params": self.params_layout.unravel(flat)}
+            other._functions = {name: self.program.bind(name, **constants) for name in self._functions}
+        else:
+            other._functions = {"jax": other._by_jax, "torch": other._by_torch}[self.engine]()
+        return other
+
+    @staticmethod
+    def sizes(problem: Problem, engine: str = "numpy") -> dict[str, Any]:
+        """Return the sizes of a problem's state and parameters, for its card."""
+        bound = Bound(problem, "torch" if engine == "torch" else "jax")
+        with ops.precision(bound.library, "float64"):
+            flags = bound.field_leaves()
+            y0 = tree.map_leaves(ops.to_numpy, bound.initial(bound.params, bound.data))
+        state = {name: list(leaf.shape) for name, leaf in tree.leaves(y0)}
+        shapes = {name: list(leaf.shape) for name, leaf in tree.leaves(problem.params)}
+        sizes = [int(np.prod(shape, dtype=int)) for shape in shapes.values()]
+        return {
+            "state": state,
+            "state_size": sum(int(np.prod(shape, dtype=int)) for shape in state.values()),
+            "parameters": shapes,
+            "parameter_size": sum(sizes),
+            "field_parameter_size": sum(size for size, flag in zip(sizes, flags, strict=True) if flag),
+        }
 
     # What a solver calls.
 

@@ -30,7 +30,7 @@ WANTED = (1e-2, 1e-4, 1e-6, 1e-8)
 
 @dataclass(frozen=True)
 class Agreement:
-    """Do the backends of one cell agree?
+    """Whether the backends of one cell agree.
 
     Attributes
     ----------

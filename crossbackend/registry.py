@@ -40,7 +40,9 @@ def get(name: str) -> Backend:
     if engine and backend is loaded:
         raise UserError(Mistake("backend", repr(name), f"{base!r}, which has no engines"))
     if not isinstance(backend, Backend):
-        missing = [part for part in ("name", "library", "distributions", "declines", "compile") if not hasattr(backend, part)]
+        missing = [
+            part for part in ("name", "library", "distributions", "declines", "compile") if not hasattr(backend, part)
+        ]
         expected = "an object with name, library, distributions, declines and compile"
         raise UserError(Mistake(f"entry point {base!r} of {GROUP}", f"one without {', '.join(missing)}", expected))
     return cast(Backend, backend)

@@ -65,7 +65,7 @@ def _run(bound: Bound, what: str, found: Trial, function: Any, *args: Any) -> An
         return function(*args)
     except UserError as error:
         found.mistakes += error.mistakes
-    except Exception as error:  # noqa: BLE001 - a user's function may raise anything, and every mistake is reported
+    except Exception as error:
         expected = "a value"
         got = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}{_place(error)}"
         found.mistakes.append(Mistake(_at(bound, what), got, expected))
@@ -155,9 +155,7 @@ def _finite_on_a_line(bound: Bound, y0: Any) -> bool:
     xp = ops.namespace(y0)
     ts = bound.problem.ts
     dy = bound.field(bound.time(ts[0]), y0, bound.params, bound.data)
-    lines = [
-        xp.stack([a + (t - ts[0]) * b for t in ts]) for a, b in zip(tree.values(y0), tree.values(dy), strict=True)
-    ]
+    lines = [xp.stack([a + (t - ts[0]) * b for t in ts]) for a, b in zip(tree.values(y0), tree.values(dy), strict=True)]
     value = bound.loss(tree.rebuild(y0, lines), bound.params, bound.data)
     return bool(np.isfinite(ops.to_numpy(value)))
 

@@ -1,6 +1,7 @@
 """What a backend must do. `tests/backends/test_contract.py` holds every registered one to it.
 
-1. `declines(problem, plan)` says in one sentence why a plan cannot be run, or None. It runs nothing and compiles nothing.
+1. `declines(problem, plan)` says in one sentence why a plan cannot be run, or None. It runs and
+   compiles nothing.
 2. `compile(problem, plan)` makes one Compiled for a whole sweep: rtol and atol are arguments of its calls, and a
    second tolerance compiles nothing.
 3. `Compiled.record` runs the plan once, counting evaluations inside the field and noting every step attempted, and

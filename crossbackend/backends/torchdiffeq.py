@@ -151,6 +151,7 @@ class TorchCompiled:
         self.norm = plan_norm(problem, plan)
         self.matched = plan.stepping == "matched"
         self.chained = self.matched and bool(problem.inner_breakpoints())
+        self.call = self._odeint_adjoint
         self.compile_s = time.perf_counter() - started
 
     def _initial(self) -> Any:
@@ -226,7 +227,7 @@ class TorchCompiled:
 
     # Solving.
 
-    def _call(self, field: Field, y0: Any, ts: Any, rtol: float, atol: float) -> Any:
+    def _odeint_adjoint(self, field: Field, y0: Any, ts: Any, rtol: float, atol: float) -> Any:
         from torchdiffeq import odeint_adjoint
 
         options, adjoint_options = self.options(ts)
@@ -241,12 +242,12 @@ class TorchCompiled:
 
         ts = self.problem.ts
         if not self.chained:
-            ys = self._call(make(), y0, self.times(ts), rtol, atol)
+            ys = self.call(make(), y0, self.times(ts), rtol, atol)
             parts = _tuple(ys)
             return ys, {t: tuple(part[i] for part in parts) for i, t in enumerate(ts)}
         y, at = y0, {ts[0]: _tuple(y0)}
         for start, end, lo, hi in pieces(self.problem):
-            out = self._call(make(lo, hi), y, self.times([start, end]), rtol, atol)
+            out = self.call(make(lo, hi), y, self.times([start, end]), rtol, atol)
             y = out[-1] if self.is_array else tuple(part[-1] for part in out)
             at[end] = _tuple(y)
         stacked = tuple(torch.stack([at[t][k] for t in ts]) for k in range(len(self.layout.names)))
@@ -281,7 +282,7 @@ class TorchCompiled:
 
     def solve(self, rtol: float, atol: float) -> Gradient:
         """Run bare."""
-        return self._gradient(lambda *clip: Field(self, *clip), rtol, atol, lambda ys, stored: None)
+        return self._gradient(lambda *clip: Field(self, *clip), rtol, atol, _nothing)
 
     def record(self, rtol: float, atol: float) -> Outcome:
         """Run once, counted."""
@@ -334,6 +335,11 @@ class TorchCompiled:
         return {"forward": forward, "backward": {**backward, "outputs": "restart at every output", "a_t": True}}
 
 
+def _nothing(ys: Any, stored: Any) -> None:
+    """Turn to the backward pass without looking."""
+    del ys, stored
+
+
 def _tuple(state: Any) -> tuple[Any, ...]:
     return tuple(state) if isinstance(state, (tuple, list)) else (state,)
 
@@ -368,6 +374,20 @@ class TorchdiffeqBackend:
     def compile(self, problem: Problem, plan: Plan) -> TorchCompiled:
         """Convert the arrays; torch compiles nothing."""
         return TorchCompiled(problem, plan)
+
+    def through_steps(self, problem: Problem, rtol: float, atol: float) -> Gradient:
+        """Return the gradient by differentiating through the steps of dopri8: for the reference, not a contestant."""
+        from torchdiffeq import odeint
+
+        compiled = TorchCompiled(problem, Plan(problem.name, self.name, "default", "matched", rtol, atol))
+        compiled.chained = True  # no step crosses an output time or a breakpoint
+
+        def call(field: Field, y0: Any, ts: Any, rtol: float, atol: float) -> Any:
+            options = {"step_t": ts[-1:]}
+            return odeint(field, y0, ts, rtol=rtol, atol=atol, method="dopri8", options=options)
+
+        compiled.call = call
+        return compiled.solve(rtol, atol)
 
 
 backend = TorchdiffeqBackend()

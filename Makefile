@@ -1,0 +1,57 @@
+# Two commands do everything on a fresh machine: `make compare` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/crossbackend
+PYTEST := $(VENV)/bin/python -m pytest
+OUT ?= reports/latest
+# What the report compares: each library's own norms, and the paper's seminorm handed to all three.
+NORMS := --norm default --norm seminorm --norm native:mixed-seminorm
+
+.PHONY: help compare test test-fast lint format report bench clean setup
+
+help:
+	@echo "make compare    run the gallery on all backends into $(OUT)/ and write its report (index.html, report.pdf)"
+	@echo "make report     write the report of $(OUT)/ again from its records"
+	@echo "make test       run all tests"
+	@echo "make test-fast  run the tests that need no long solves"
+	@echo "make lint       check style, types and formatting"
+	@echo "make bench      like compare, timed by the full protocol (20 repeats or 2 s a cell)"
+	@echo "make clean      remove build folders and caches; never touches reports/"
+
+# The stamp holds the versions that are installed; it is made again when what it depends on changes.
+$(VENV)/.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --upgrade --constraint constraints.txt pip
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+setup: $(VENV)/.stamp
+
+compare: setup
+	$(RUN) run $(NORMS) --out $(OUT)
+
+report: setup
+	$(RUN) report $(OUT)
+
+bench: setup
+	$(RUN) run $(NORMS) --out reports/bench --repeats 20 --seconds 2
+
+test: setup
+	@echo "All tests; a fast part: make test-fast, or $(PYTEST) tests/test_norms.py"
+	REQUIRE_BACKENDS=torchdiffeq,diffrax,scipy $(PYTEST)
+
+test-fast: setup
+	$(PYTEST) -m "not slow"
+
+lint: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/pyright
+
+format: setup
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find crossbackend problems tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,142 @@
+"""crossbackend from Python: the same verbs as the command line."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from crossbackend import norms, registry
+from crossbackend.compare import Comparison
+from crossbackend.compare import compare as compare_run
+from crossbackend.errors import Mistake, UserError
+from crossbackend.load import load
+from crossbackend.plan import STEPPINGS, Choice, Plan, check_choice
+from crossbackend.problem import Problem
+from crossbackend.record import Gradient
+from crossbackend.store import load_run
+
+Problems = Problem | str | Path | Sequence[Problem | str | Path]
+
+
+def _problems(given: Problems) -> list[Problem]:
+    many = [given] if isinstance(given, (Problem, str, Path)) else list(given)
+    return [item if isinstance(item, Problem) else load(item) for item in many]
+
+
+def run(
+    problems: Problems,
+    *,
+    backends: Sequence[str] | None = None,
+    norms: Sequence[str] = norms.NATIVE,
+    steppings: Sequence[str] = STEPPINGS,
+    rtols: Sequence[float] | None = None,
+    atol_factor: float = 1e-2,
+    dtype: str | None = None,
+    device: str = "cpu",
+    out: str | Path | None = None,
+    **options: Any,
+) -> Comparison:
+    """Run problems on backends, each in a process of its own, and compare what came of it.
+
+    Parameters
+    ----------
+    problems : Problem, gallery name, path, or a sequence of these
+        A problem made in memory travels to the workers by cloudpickle.
+    backends : sequence of str, optional
+        All installed ones by default.
+    norms : sequence of str
+        `native:NAME` or `matched:NAME` keeps a norm to one stepping.
+    steppings : sequence of {"native", "matched"}
+    rtols : sequence of float, optional
+        The problem's own tolerances by default; atol = atol_factor x rtol.
+    dtype, device : str
+    out : path, optional
+        Folder of the run, kept and resumed; a temporary one otherwise.
+    **options
+        `repeats`, `seconds`, `timing`, `force`, `timeout`, `memory_gib`, `progress`: see `study.Options`.
+
+    Raises
+    ------
+    UserError
+        For every mistake in what was given, before any solve.
+    """
+    from crossbackend.study import Options, run_study
+
+    choice = Choice(
+        tuple(backends or registry.installed()), tuple(norms), tuple(steppings),
+        None if rtols is None else tuple(rtols), atol_factor, dtype, device,
+    )  # fmt: skip
+    chosen = _problems(problems)
+    if out is not None:
+        return compare(run_study(chosen, choice, Options(Path(out), **options)))
+    with tempfile.TemporaryDirectory(prefix="crossbackend-") as folder:
+        return compare(run_study(chosen, choice, Options(Path(folder), **options)))
+
+
+def compare(folder: str | Path) -> Comparison:
+    """Return the comparison of a stored run; needs neither torch nor jax.
+
+    Raises
+    ------
+    UserError
+        Where there is no run.
+    """
+    return compare_run(load_run(Path(folder)))
+
+
+def report(folder: str | Path, *, pdf: bool = True) -> list[Path]:
+    """Write `index.html` and `report.pdf` of a stored run into its folder; return their paths."""
+    return write_report(compare(folder), folder, pdf=pdf)
+
+
+def write_report(comparison: Comparison, folder: str | Path, *, pdf: bool = True) -> list[Path]:
+    """Write the report of a comparison into a folder; return the paths."""
+    from crossbackend.report import write
+
+    return write(comparison, Path(folder), pdf=pdf)
+
+
+def gradient(
+    problem: Problem | str | Path,
+    backend: str = "scipy",
+    *,
+    norm: str = "default",
+    stepping: str = "native",
+    rtol: float = 1e-6,
+    atol: float | None = None,
+    dtype: str | None = None,
+    device: str = "cpu",
+) -> Gradient:
+    """Return a problem's loss and gradient by one backend, in this process.
+
+    Parameters
+    ----------
+    problem : Problem, gallery name or path
+    backend, norm, stepping : str
+    rtol, atol : float
+        atol is 1e-2 rtol by default.
+    dtype, device : str
+        The problem's dtype by default.
+
+    Returns
+    -------
+    Gradient
+        `loss`, `y0` and `params`, NumPy arrays by leaf name.
+
+    Raises
+    ------
+    UserError
+        For a mistake of the caller's, or a plan that the backend declines, with its reason.
+    """
+    (chosen,) = _problems(problem)
+    choice = Choice((backend,), (norm,), (stepping,), (rtol,), dtype=dtype, device=device)
+    check_choice(choice, [chosen], registry.names())
+    atol = 1e-2 * rtol if atol is None else atol
+    plan = Plan(chosen.name, backend, norm, stepping, rtol, atol, dtype=dtype or chosen.dtype, device=device)
+    reason = registry.get(backend).declines(chosen, plan)
+    if reason is not None:
+        where = f"gradient({chosen.name!r}, {backend!r})"
+        raise UserError(Mistake(where, "a plan that it declines", "another plan", f"{reason}."))
+    return registry.get(backend).compile(chosen, plan).solve(rtol, atol)

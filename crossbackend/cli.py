@@ -1,0 +1,243 @@
+"""The command line: `crossbackend list | plan | run | compare | report | lower | new`.
+
+A mistake of the user's is one message and exit code 2; anything else that goes wrong is a bug with its traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from crossbackend import api, registry
+from crossbackend.compare import Comparison
+from crossbackend.errors import UserError
+from crossbackend.load import gallery, load
+from crossbackend.norms import NATIVE
+from crossbackend.norms import names as norm_names
+from crossbackend.plan import STEPPINGS, Choice, check_choice
+
+DEFAULT_OUT = Path("reports/latest")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of every command."""
+    top = argparse.ArgumentParser(
+        prog="crossbackend",
+        description="Run one ODE learning problem on torchdiffeq, diffrax and SciPy and compare gradients, function "
+        "evaluations and timings.",
+    )
+    top.add_argument("--version", action="version", version=f"crossbackend {version('crossbackend')}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_list(commands)
+    _add_plan(commands)
+    _add_run(commands)
+    _add_stored(commands)
+    _add_lower(commands)
+    _add_new(commands)
+    return top
+
+
+def _add_list(commands: Any) -> None:
+    add = commands.add_parser("list", help="show the gallery, the backends and the norms")
+    add.add_argument("--json", action="store_true", help="print one JSON object")
+    add.set_defaults(do=_list)
+
+
+def _add_plan(commands: Any) -> None:
+    add = commands.add_parser("plan", help="show the cells that `run` would run, and those that are declined")
+    _add_choice(add)
+    add.set_defaults(do=_plan)
+
+
+def _add_run(commands: Any) -> None:
+    add = commands.add_parser(
+        "run", help="run problems on backends, store a record a cell, write the report; resumes what is there"
+    )
+    _add_choice(add)
+    add.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder of the run (%(default)s)")
+    add.add_argument("--repeats", type=int, default=5, help="timed runs of a native cell, at most (%(default)s)")
+    add.add_argument("--seconds", type=float, default=0.5, help="seconds of timing a cell, at most (%(default)s)")
+    add.add_argument("--no-timing", action="store_true", help="count and compare only")
+    add.add_argument("--no-report", action="store_true", help="store records only; see `crossbackend report`")
+    add.add_argument("--force", action="store_true", help="run cells again whose records are there")
+    add.add_argument(
+        "--timeout", type=float, default=600, help="seconds for one solve, compilation included (%(default)s)"
+    )
+    add.add_argument("--memory", type=float, default=4, metavar="GIB", help="memory of one worker (%(default)s)")
+    add.add_argument("--quiet", action="store_true", help="no progress bar")
+    add.set_defaults(do=_run)
+
+
+def _add_stored(commands: Any) -> None:
+    add = commands.add_parser("compare", help="compare the records of a run")
+    add.add_argument("run", type=Path, nargs="?", default=DEFAULT_OUT, help="folder of the run (%(default)s)")
+    add.add_argument("--json", action="store_true", help="print one JSON object")
+    add.set_defaults(do=_compare)
+    add = commands.add_parser("report", help="write index.html and report.pdf of a run, from its records alone")
+    add.add_argument("run", type=Path, nargs="?", default=DEFAULT_OUT, help="folder of the run (%(default)s)")
+    add.add_argument("--no-pdf", action="store_true", help="write the HTML page only")
+    add.set_defaults(do=_report)
+
+
+def _add_lower(commands: Any) -> None:
+    add = commands.add_parser("lower", help="print the NumPy program that SciPy runs for a problem")
+    add.add_argument("problem", help="gallery name or path of a .py file")
+    add.set_defaults(do=_lower)
+
+
+def _add_new(commands: Any) -> None:
+    add = commands.add_parser("new", help="write a commented problem file that runs as it is")
+    add.add_argument("name", help="name of the problem; the file is NAME.py")
+    add.add_argument("--folder", type=Path, default=Path(), help="where to write it (the current folder)")
+    add.set_defaults(do=_new)
+
+
+def _add_choice(add: argparse.ArgumentParser) -> None:
+    add.add_argument("problems", nargs="*", metavar="PROBLEM", help="gallery names or paths (the whole gallery)")
+    add.add_argument("--problem", action="append", default=[], dest="more", metavar="PROBLEM", help="one more problem")
+    add.add_argument("--backend", action="append", help="torchdiffeq, diffrax, scipy[:ENGINE] (all installed ones)")
+    add.add_argument(
+        "--norm", action="append",
+        help=f"{', '.join(NATIVE)}, or another (see `list`); `native:NAME` for one stepping alone (default, seminorm)",
+    )  # fmt: skip
+    add.add_argument("--stepping", action="append", help="native, matched (both)")
+    add.add_argument("--rtol", action="append", type=float, help="relative tolerance (the problem's own)")
+    add.add_argument("--atol-factor", type=float, default=1e-2, help="atol over rtol (%(default)s)")
+    add.add_argument("--dtype", help="float64, float32 (the problem's own)")
+    add.add_argument("--device", default="cpu", help="cpu, cuda (%(default)s)")
+    add.add_argument("--first-step", type=float, help="first step of every solve (the library's choice)")
+    add.add_argument("--json", action="store_true", help="print one JSON object at the end")
+
+
+def _choice(args: argparse.Namespace) -> Choice:
+    return Choice(
+        tuple(args.backend or registry.installed()), tuple(args.norm or NATIVE), tuple(args.stepping or STEPPINGS),
+        None if args.rtol is None else tuple(args.rtol), args.atol_factor, args.dtype, args.device, args.first_step,
+    )  # fmt: skip
+
+
+def _problems(args: argparse.Namespace) -> list[Any]:
+    names = list(dict.fromkeys([*args.problems, *args.more])) or list(gallery())
+    return [load(name) for name in names]
+
+
+def _list(args: argparse.Namespace) -> None:
+    problems = [load(name) for name in gallery()]
+    backends = {name: registry.missing(name) for name in registry.names()}
+    if args.json:
+        about = [{"name": p.name, "description": p.description, "source": p.source} for p in problems]
+        print(json.dumps({"problems": about, "backends": backends, "norms": norm_names()}, indent=1))
+        return
+    print("Problems")
+    for problem in problems:
+        print(f"  {problem.name:16}{problem.description.splitlines()[0] if problem.description else ''}")
+    print("Backends")
+    for name, missing in backends.items():
+        print(f"  {name:16}{'needs ' + ', '.join(missing) if missing else 'installed'}")
+    print("Norms")
+    print(f"  {', '.join(norm_names())}")
+
+
+def _plan(args: argparse.Namespace) -> None:
+    from crossbackend.study.cells import declines, plans_of
+
+    problems, choice = _problems(args), _choice(args)
+    check_choice(choice, problems, registry.names())
+    rows = [
+        {**plan.as_dict(), "declined": reason}
+        for problem in problems
+        for plan, reason in declines(problem, plans_of(problem, choice))
+    ]
+    if args.json:
+        print(json.dumps({"plans": rows}, indent=1))
+        return
+    for row in rows:
+        cell = f"{row['problem']:14} {row['backend']:12} {row['stepping']:8} {row['norm']:16} rtol {row['rtol']:g}"
+        print(cell + (f"  declined: {row['declined']}" if row["declined"] else ""))
+    declined = sum(bool(row["declined"]) for row in rows)
+    print(f"{len(rows)} cells, {declined} declined")
+
+
+def _run(args: argparse.Namespace) -> None:
+    from crossbackend.study import Options, run_study
+
+    options = Options(
+        args.out, repeats=args.repeats, seconds=args.seconds, timing=not args.no_timing, force=args.force,
+        timeout=args.timeout, memory_gib=args.memory, progress=not args.quiet and not args.json,
+    )  # fmt: skip
+    run_study(_problems(args), _choice(args), options)
+    comparison = api.compare(args.out)
+    paths = [] if args.no_report else api.write_report(comparison, args.out)
+    if args.json:
+        print(json.dumps(comparison.as_dict(), indent=1))
+        return
+    _print_comparison(comparison)
+    for path in paths:
+        print(f"wrote {path}")
+
+
+def _compare(args: argparse.Namespace) -> None:
+    comparison = api.compare(args.run)
+    if args.json:
+        print(json.dumps(comparison.as_dict(), indent=1))
+    else:
+        _print_comparison(comparison)
+
+
+def _report(args: argparse.Namespace) -> None:
+    for path in api.report(args.run, pdf=not args.no_pdf):
+        print(f"wrote {path}")
+
+
+def _lower(args: argparse.Namespace) -> None:
+    from crossbackend.augmented import Augmented
+
+    program = Augmented(load(args.problem), "numpy").program
+    assert program is not None
+    print(program.source, end="")
+
+
+def _new(args: argparse.Namespace) -> None:
+    from crossbackend.new import new
+
+    path = new(args.name, args.folder)
+    print(f"wrote {path}; run it by `crossbackend run {path}`")
+
+
+def _print_comparison(comparison: Comparison) -> None:
+    for item in comparison.problems:
+        reference = item.reference
+        floor = reference.get("floor")
+        shown = "" if floor is None else f", floor {floor:.1e}"
+        print(f"\n{item.problem}  (reference: {reference.get('status', 'missing')}{shown})")
+        for row in item.matched:
+            difference = row.max_relative_difference
+            shown = "no two gradients" if difference is None else f"{difference:.1e}"
+            steps = "same steps" if row.same_steps else "different steps"
+            print(f"  matched {row.norm:15} rtol {row.rtol:<7g} {row.verdict:9} {shown:>9}  {steps}")
+    print()
+    for sentence in comparison.summary():
+        print(sentence)
+    for sentence in comparison.damaged:
+        print(f"skipped {sentence}", file=sys.stderr)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command; exit 2 for a mistake of the user's."""
+    args = parser().parse_args(argv)
+    try:
+        args.do(args)
+    except UserError as error:
+        for mistake in error.mistakes:
+            print(f"error: {mistake}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted: what is stored is a usable run, and the same command goes on from there", file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:  # `crossbackend lower X | head`
+        sys.stderr.close()

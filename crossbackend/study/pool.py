@@ -1,0 +1,173 @@
+"""Worker processes seen from the study: started when needed, watched, killed and replaced."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from crossbackend.errors import UserError
+from crossbackend.load import path_of
+from crossbackend.problem import Problem
+from crossbackend.record import Status
+from crossbackend.study import protocol
+
+WATCH_S = 0.25
+"""Seconds between looks at a worker's clock and memory."""
+
+
+class Failed(Exception):
+    """A request that got no value: the status for its record, and the words."""
+
+    def __init__(self, status: Status, message: str) -> None:
+        super().__init__(message)
+        self.status, self.message = status, message
+
+
+class Stopped(Exception):
+    """The run was interrupted."""
+
+
+class WorkerHandle:
+    """One worker process of a backend.
+
+    Parameters
+    ----------
+    name : str
+        For messages: the backend's name.
+    timeout : float
+        Seconds a request may take before the worker is killed.
+    memory_bytes : int
+        Resident memory at which it is killed.
+    environment : dict of str to str
+        Variables beside this process's own.
+    """
+
+    def __init__(self, name: str, timeout: float, memory_bytes: int, environment: dict[str, str]) -> None:
+        self.name, self.timeout, self.memory_bytes = name, timeout, memory_bytes
+        self.environment = environment
+        self.process: subprocess.Popen[bytes] | None = None
+        self.sent: set[str] = set()
+        self.log = tempfile.TemporaryFile()
+        self.lock = threading.Lock()
+        self.stopped = False
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self.sent = set()
+        self.log.seek(0)
+        self.log.truncate()
+        return subprocess.Popen(
+            [sys.executable, "-m", "crossbackend.study.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            env={**os.environ, **self.environment},
+            start_new_session=True,  # Ctrl-C is the study's to handle
+        )
+
+    def ask(self, problem: Problem, do: str, **arguments: Any) -> Any:
+        """Send a request about a problem and return its value.
+
+        Raises
+        ------
+        UserError
+            For a mistake of the user's.
+        Failed
+            With the status for the record: timeout, out_of_memory or crashed.
+        Stopped
+            After `kill`.
+        """
+        key = f"{problem.name}-{id(problem)}"
+        with self.lock:
+            if self.stopped:
+                raise Stopped
+            if self.process is None or self.process.poll() is not None:
+                self.process = self._start()
+            if key not in self.sent:
+                self._exchange({"do": "problem", "key": key, **_parcel(problem)})
+                self.sent.add(key)
+            return self._exchange({"do": do, "key": key, **arguments})
+
+    def _exchange(self, request: dict[str, Any]) -> Any:
+        process = self.process
+        assert process is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        done = threading.Event()
+        verdict: list[tuple[Status, str]] = []
+        watcher = threading.Thread(target=self._watch, args=(process, done, verdict), daemon=True)
+        watcher.start()
+        try:
+            protocol.send(process.stdin, request)
+            kind, value = protocol.receive(process.stdout)
+        except protocol.Closed:
+            if self.stopped:
+                raise Stopped from None
+            raise Failed(*self._post_mortem(process, verdict)) from None
+        finally:
+            done.set()
+            watcher.join()
+        if kind == "ok":
+            return value
+        if kind == "user":
+            raise UserError(*value)
+        raise Failed(Status.OUT_OF_MEMORY if kind == "memory" else Status.CRASHED, value)
+
+    def _watch(
+        self, process: subprocess.Popen[bytes], done: threading.Event, verdict: list[tuple[Status, str]]
+    ) -> None:
+        """Kill the worker when it takes too long or too much."""
+        end = time.monotonic() + self.timeout
+        try:
+            looked = psutil.Process(process.pid)
+            while not done.wait(WATCH_S):
+                if time.monotonic() > end:
+                    verdict.append((Status.TIMEOUT, f"no answer in {self.timeout:g} s"))
+                elif (used := looked.memory_info().rss) > self.memory_bytes:
+                    limit = self.memory_bytes / 2**30
+                    verdict.append((Status.OUT_OF_MEMORY, f"used {used / 2**30:.2f} GiB of {limit:.2f} GiB allowed"))
+                else:
+                    continue
+                process.kill()
+                return
+        except psutil.Error:  # it ended meanwhile
+            return
+
+    def _post_mortem(self, process: subprocess.Popen[bytes], verdict: list[tuple[Status, str]]) -> tuple[Status, str]:
+        code = process.wait()
+        if verdict:
+            return verdict[0]
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        hint = " (often the system's out-of-memory killer)" if code == -9 else ""
+        return Status.CRASHED, f"the worker {how}{hint}: {self._last_words()}"
+
+    def _last_words(self) -> str:
+        end = self.log.seek(0, os.SEEK_END)
+        self.log.seek(max(0, end - 2000))
+        lines = self.log.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it left no words"
+
+    def kill(self) -> None:
+        """End the worker at once; a request under way raises Stopped."""
+        self.stopped = True
+        process = self.process
+        if process is not None:
+            process.kill()
+            process.wait()
+            for stream in (process.stdin, process.stdout):
+                if stream is not None:
+                    stream.close()
+        self.log.close()
+
+
+def _parcel(problem: Problem) -> dict[str, Any]:
+    """Return how a problem travels: by its file's path, or by value."""
+    path: Path | None = path_of(problem)
+    return {"path": None, "value": problem} if path is None else {"path": str(path), "value": None}

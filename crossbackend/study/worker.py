@@ -1,0 +1,117 @@
+"""The worker process: runs one backend's plans, one request at a time, so that torch and jax never meet.
+
+Started as `python -m crossbackend.study.worker`; it reads requests from its standard input, answers on its
+standard output, and ends when its input does. What a problem prints goes to standard error.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from crossbackend import machine, registry
+from crossbackend.backends.contract import Compiled
+from crossbackend.errors import UserError
+from crossbackend.load import load
+from crossbackend.plan import Plan
+from crossbackend.problem import Problem
+from crossbackend.study import protocol
+
+
+class Worker:
+    """Answers requests. A request is a dict with `do`, the name of a method, and that method's arguments."""
+
+    def __init__(self) -> None:
+        self.problems: dict[str, Problem] = {}
+        self.compiled: dict[tuple[str, ...], Compiled] = {}
+
+    def problem(self, key: str, path: str | None, value: Problem | None) -> None:
+        """Keep a problem under a key: loaded from its file, or as it was sent."""
+        self.problems[key] = load(path) if path is not None else value  # type: ignore[assignment]
+        self.compiled = {k: v for k, v in self.compiled.items() if k[0] != self.problems[key].name}
+
+    def trial(self, key: str, library: str) -> Any:
+        """Run the problem's functions once."""
+        from crossbackend.trial import trial
+
+        return trial(self.problems[key], library)
+
+    def declines(self, key: str, plans: list[Plan]) -> list[str | None]:
+        """Return, for every plan, why its backend cannot run it, or None."""
+        problem = self.problems[key]
+        return [registry.get(plan.backend).declines(problem, plan) for plan in plans]
+
+    def _compile(self, key: str, plan: Plan) -> Compiled:
+        if plan.sweep_key not in self.compiled:
+            problem = self.problems[key]
+            self.compiled[plan.sweep_key] = registry.get(plan.backend).compile(problem, plan)
+        return self.compiled[plan.sweep_key]
+
+    def record(self, key: str, plan: Plan) -> Any:
+        """Return (Outcome, settings) of a counting run."""
+        compiled = self._compile(key, plan)
+        return compiled.record(plan.rtol, plan.atol), compiled.settings(plan.rtol, plan.atol)
+
+    def warm(self, key: str, plan: Plan) -> dict[str, float]:
+        """Compile and run the bare plan once; return the seconds of both."""
+        compiled = self._compile(key, plan)
+        before = compiled.compile_s
+        started = time.perf_counter()
+        compiled.solve(plan.rtol, plan.atol)
+        took = time.perf_counter() - started
+        # What compiling took inside the first call is told apart from it.
+        return {"compile_s": compiled.compile_s, "first_s": took - (compiled.compile_s - before)}
+
+    def time(self, key: str, plan: Plan) -> dict[str, Any]:
+        """Run the bare plan once more; return its seconds and the peak memory meanwhile."""
+        compiled = self._compile(key, plan)
+        known = machine.reset_peak_memory()
+        started = time.perf_counter()
+        compiled.solve(plan.rtol, plan.atol)
+        seconds = time.perf_counter() - started
+        return {"seconds": seconds, "peak_memory_bytes": machine.peak_memory_bytes() if known else None}
+
+    def reference(self, key: str) -> Any:
+        """Return the reference gradient, its arrays, and the problem's card."""
+        from crossbackend.reference import card, reference
+
+        about, arrays, picture = reference(self.problems[key])
+        return about, arrays, card(self.problems[key], picture)
+
+
+def answer(worker: Worker, request: dict[str, Any]) -> tuple[str, Any]:
+    """Return `("ok", value)`, `("user", mistakes)`, `("memory", text)` or `("crashed", text)`."""
+    arguments = dict(request)
+    method: Callable[..., Any] = getattr(worker, arguments.pop("do"))
+    try:
+        return "ok", method(**arguments)
+    except UserError as error:
+        return "user", error.mistakes
+    except MemoryError as error:
+        return "memory", str(error) or "MemoryError"
+    except Exception as error:
+        traceback.print_exc()
+        words = "".join(traceback.format_exception_only(error)).strip()
+        spent = ("out of memory", "can't allocate memory", "RESOURCE_EXHAUSTED", "bad_alloc")
+        return ("memory" if any(word in words for word in spent) else "crashed"), words[:2000]
+
+
+def main() -> None:
+    """Answer requests until the input ends."""
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a problem's print() must not get among the replies
+    worker = Worker()
+    while True:
+        try:
+            request = protocol.receive(sys.stdin.buffer)
+            protocol.send(replies, answer(worker, request))
+        except protocol.Closed:
+            return
+
+
+if __name__ == "__main__":
+    main()
