@@ -1,0 +1,168 @@
+"""The graph that is printed: nodes (one expression each) in blocks (one indented piece of source each).
+
+A node sits in the outermost block in which all its arguments are known, so whatever depends on static arguments alone
+ends up in the `bind_` function and whatever does not change in a loop ends up before it. Equal nodes are made once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+# How strongly an expression binds, as in Python's grammar; an argument that binds less gets parentheses.
+TEST, COMPARE, SUM, PRODUCT, UNARY, ATOM = 1, 3, 5, 6, 7, 10
+
+FOLD_LIMIT = 4096  # constants of more elements are computed once in bind_ instead of being stored
+
+
+@dataclass(frozen=True)
+class Op:
+    """How one operation is written.
+
+    Attributes
+    ----------
+    template : str
+        Source with `{0}`, `{1}`... for the arguments.
+    binds : int
+        Strength of the whole expression.
+    needs : tuple of int or int
+        Strength each argument must have to stand without parentheses.
+    raises : bool
+        Whether Python floats raise where NumPy gives inf or nan.
+    fresh : bool
+        Whether an array result owns new memory (a view does not).
+    word : str
+        First part of the name of a variable that holds the result.
+    """
+
+    template: str
+    binds: int = ATOM
+    needs: tuple[int, ...] | int = 0
+    raises: bool = False
+    fresh: bool = True
+    word: str = "value"
+
+    def strength(self, position: int) -> int:
+        """Strength that the argument at `position` must have."""
+        return self.needs if isinstance(self.needs, int) else self.needs[position]
+
+
+def infix(sign: str, word: str, binds: int, *, raises: bool = False) -> Op:
+    """Return the operation `a sign b`, left-associative."""
+    left = binds + 1 if binds == COMPARE else binds
+    return Op(f"{{0}} {sign} {{1}}", binds, (left, binds + 1), raises=raises, word=word)
+
+
+def call(name: str, count: int = 1, word: str = "", *, raises: bool = False, fresh: bool = True) -> Op:
+    """Return the operation `name(a, b, ...)`."""
+    arguments = ", ".join(f"{{{i}}}" for i in range(count))
+    return Op(f"{name}({arguments})", raises=raises, fresh=fresh, word=word or name.rpartition(".")[2])
+
+
+@dataclass(eq=False)
+class Block:
+    """One piece of source with its own indentation.
+
+    Attributes
+    ----------
+    parent : Block or None
+        The block around it.
+    pinned : bool
+        Nodes made while this block is open stay in it (a branch that may not be taken).
+    """
+
+    parent: Block | None = None
+    pinned: bool = False
+    nodes: list[Node] = field(default_factory=list)
+    known: dict[Any, Node] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.depth: int = 0 if self.parent is None else self.parent.depth + 1
+
+
+@dataclass(eq=False)
+class Node:
+    """One expression.
+
+    Attributes
+    ----------
+    op : Op
+        How it is written.
+    args : tuple of Node
+        Its arguments.
+    shape, dtype
+        Of the value at run time. The shape may be smaller than the traced one where NumPy broadcasts by itself.
+    block : Block
+        Where it is computed.
+    cell : bool
+        A Python scalar (a float, an int or a bool) rather than an array or a NumPy scalar.
+    literal : object
+        The value where it is known while printing (a Python scalar, or an array), else None.
+    hint : str
+        Wanted variable name.
+    note : object
+        What a later rule may want to know: `("slice", operand, starts, sizes, strides)`.
+    """
+
+    op: Op
+    args: tuple[Node, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    block: Block
+    cell: bool = False
+    literal: Any = None
+    hint: str = ""
+    note: Any = None
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the array is new memory that nothing else refers to, views of such memory included."""
+        if self.op.fresh:
+            return not self.cell
+        return bool(self.args) and self.args[0].fresh and self.args[0].block is self.block
+
+
+@dataclass(eq=False)
+class Value:
+    """A traced array: as one node whose shape broadcasts to `shape`, or as one node per element.
+
+    Attributes
+    ----------
+    array : Node or None
+        The whole.
+    cells : object array of Node of shape `shape`, or None
+        The elements.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    array: Node | None = None
+    cells: np.ndarray | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    def literal(self) -> np.ndarray | None:
+        """Return the array where it is known while printing (possibly a broadcast view), else None."""
+        if self.cells is not None:
+            if not all(cell.literal is not None for cell in self.cells.flat):
+                return None
+            flat = [cell.literal for cell in self.cells.flat]
+            return np.array(flat, dtype=self.dtype).reshape(self.shape)
+        assert self.array is not None
+        if self.array.literal is None:
+            return None
+        return np.broadcast_to(np.asarray(self.array.literal, self.dtype), self.shape)
+
+
+LITERAL = Op("", word="const", fresh=False)
+NAME = Op("", word="name", fresh=False)
+ELEMENT = Op("", word="item", fresh=False)
+
+Namer = Callable[[Node], str]
