@@ -182,5 +182,5 @@ def _only_problem(module: ModuleType, path: Path) -> Problem:
         names = ", ".join(sorted(found))
         raise UserError(Mistake(str(path), f"{len(found)} Problems ({names})", expected, "Call one of them `problem`."))
     got = "no Problem" if given is None else f"`problem` of type {type(given).__name__}"
-    fix = "Write problem = Problem(...), with `from crossbackend.problem import Problem` above."
+    fix = "Write problem = Problem(...), below `from crossbackend import Problem`."
     raise UserError(Mistake(str(path), got, expected, fix))

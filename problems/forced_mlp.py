@@ -1,19 +1,19 @@
-"""A network driven by a clock: where the field depends on t, torchdiffeq carries the adjoint of time, both of its own norms
-see it, and the paper's seminorm, which does not, needs about half the backward evaluations.
+"""A network driven by a clock: where the field depends on t, torchdiffeq carries the adjoint of time and both of its
+own norms see it; the paper's seminorm, which does not, needs about half the backward evaluations.
 
     dy/dt = tanh([y, sin(5 t)] W1 + b1) W2 + b2,    t in [0, 5],    32 states of two entries
     loss = mean of y(5)^2 over all entries
 
-a_t is one number that sums over the batch and swings with the forcing; its error alone rejects steps that y and a_y accept.
+a_t is one number that sums over the batch and swings with the forcing; its error alone rejects steps that y and a_y
+accept.
 
-Source: Kidger, Chen, Lyons, *"Hey, that's not an ODE": Faster ODE Adjoints via Seminorms*, ICML 2021, on the seminorm; the
-field is made for this gallery, seed 4.
+Source: Kidger, Chen, Lyons, *"Hey, that's not an ODE": Faster ODE Adjoints via Seminorms*, ICML 2021, on the seminorm;
+the field is made for this gallery, seed 4.
 """
 
 import numpy as np
 
-from crossbackend import ops
-from crossbackend.problem import Problem
+from crossbackend import Problem, ops
 
 BATCH, SIZE, WIDTH = 32, 2, 32
 

@@ -1,5 +1,5 @@
-"""Predator and prey fitted to real data: hare and lynx pelts of the Hudson's Bay Company, 1900 to 1920. Few parameters,
-many output times, and an initial state that is fitted too.
+"""Predator and prey fitted to real data: hare and lynx pelts of the Hudson's Bay Company, 1900 to 1920. Few
+parameters, many output times, and an initial state that is fitted too.
 
     dhare/dt = hare (alpha - beta lynx),    dlynx/dt = lynx (-gamma + delta hare)
     loss = mean of (log y(t_i) - log counts_i)^2,    t in years since 1900, counts in thousands of pelts
@@ -8,18 +8,17 @@ many output times, and an initial state that is fitted too.
 posterior means of Carpenter's fit.
 
 Source: Lotka, *Elements of Physical Biology*, 1925; Volterra, *Fluctuations in the abundance of a species considered
-mathematically*, Nature 118, 1926. Data: Hewitt, *The Conservation of the Wild Life of Canada*, 1921, as used by Carpenter,
-*Predator-Prey Population Dynamics: the Lotka-Volterra model in Stan*, 2018; see `hudson_bay.csv`.
+mathematically*, Nature 118, 1926. Data: Hewitt, *The Conservation of the Wild Life of Canada*, 1921, as used by
+Carpenter, *Predator-Prey Population Dynamics: the Lotka-Volterra model in Stan*, 2018; see `hudson_bay.csv`.
 """
 
 from pathlib import Path
 
 import numpy as np
 
-from crossbackend import ops
-from crossbackend.problem import Problem
+from crossbackend import Problem, ops
 
-YEARS, *COUNTS = np.loadtxt(Path(__file__).with_suffix(".csv"), delimiter=",", skiprows=6, unpack=True)
+YEARS, *COUNTS = np.loadtxt(Path(__file__).with_suffix(".csv"), delimiter=",", skiprows=7, unpack=True)
 
 
 def vector_field(t, y, params, data):

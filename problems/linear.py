@@ -14,8 +14,7 @@ Number Estimation*, SIAM J. Matrix Anal. Appl. 30 (2009), as `scipy.linalg.expm_
 
 import numpy as np
 
-from crossbackend import ops
-from crossbackend.problem import Problem
+from crossbackend import Problem, ops
 
 TIMES = np.linspace(0.0, 5.0, 6)
 Y0 = np.array([1.0, -0.5, 0.8])

@@ -2,10 +2,10 @@
 
     truth:  dy/dt = y^3 B,    B = [[-0.1, 2], [-2, -0.1]],    y(0) = (2, 0)
     model:  dy/dt = tanh(y^3 W1 + b1) W2 + b2,    y^3 entry by entry
-    loss = mean of |y(t_i) - truth(s + t_i)| over pieces that start at times s, and over i
+    loss = mean of (y(t_i) - truth(s + t_i))^2 over pieces that start at times s, and over i
 
-The network (2-50-2) stands part of the way through training: W1 and b1 are drawn, W2 and b2 fit the true slopes along the
-trajectory by ridge regression.
+The network (2-50-2) stands part of the way through training: W1 and b1 are drawn, W2 and b2 fit the true slopes along
+the trajectory by ridge regression.
 
 Source: Chen, Rubanova, Bettencourt, Duvenaud, *Neural Ordinary Differential Equations*, NeurIPS 2018: the example
 `ode_demo.py` of torchdiffeq. Seed 3.
@@ -14,8 +14,7 @@ Source: Chen, Rubanova, Bettencourt, Duvenaud, *Neural Ordinary Differential Equ
 import numpy as np
 from scipy.integrate import solve_ivp
 
-from crossbackend import ops
-from crossbackend.problem import Problem
+from crossbackend import Problem, ops
 
 B = np.array([[-0.1, 2.0], [-2.0, -0.1]])
 TIMES = np.linspace(0.0, 1.0, 6)

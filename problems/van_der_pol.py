@@ -12,8 +12,7 @@ Source: van der Pol, *On relaxation-oscillations*, Philosophical Magazine 2, 192
 import numpy as np
 from scipy.integrate import solve_ivp
 
-from crossbackend import ops
-from crossbackend.problem import Problem
+from crossbackend import Problem, ops
 
 TIMES = np.linspace(0.0, 6.0, 13)
 Y0 = np.array([1.5, 0.0])
@@ -35,7 +34,13 @@ def loss(ys, params, data):
 def recording():
     """Return x at the output times for mu = 0.6, with noise of size 0.05."""
     truth = solve_ivp(
-        lambda t, y: [y[1], 0.6 * (1 - y[0] ** 2) * y[1] - y[0]], (0.0, 6.0), Y0, "DOP853", TIMES, rtol=1e-10, atol=1e-10
+        lambda t, y: [y[1], 0.6 * (1 - y[0] ** 2) * y[1] - y[0]],
+        (0.0, 6.0),
+        Y0,
+        "DOP853",
+        TIMES,
+        rtol=1e-10,
+        atol=1e-10,
     )
     noise = np.random.default_rng(2).normal(size=len(TIMES))
     return np.round(truth.y[0] + 0.05 * noise, 6)  # the same on every machine
