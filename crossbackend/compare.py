@@ -13,6 +13,7 @@ import numpy as np
 
 from crossbackend.record import Record, Status, Steps, gradient_difference
 from crossbackend.store import Run
+from crossbackend.summary import sentences
 
 MATCHED_TOLERANCE = 1e-9
 """Largest relative difference of gradients that took the same steps."""
@@ -163,7 +164,7 @@ class Comparison:
 
     def summary(self) -> list[str]:
         """Say the main results in a few sentences made from the numbers."""
-        return [*_summary_agreement(self), *_summary_flags(self), *_summary_savings(self), *_summary_status(self)]
+        return sentences(self.problems, self.damaged)
 
 
 def compare(run: Run) -> Comparison:
@@ -273,7 +274,7 @@ def _savings(records: Sequence[Record]) -> list[Saving]:
         base = default.get((record.backend, record.stepping, record.rtol))
         if record.norm == "default" or record.status != Status.OK or base is None:
             continue
-        nfe, nfe_default = int(record.backward["nfe"]), int(base.backward["nfe"])
+        nfe, nfe_default = int((record.backward or {})["nfe"]), int((base.backward or {})["nfe"])
         errors = record.error.get("all"), base.error.get("all")
         found.append(
             Saving(record.backend, record.stepping, record.norm, record.rtol, nfe, nfe_default,
@@ -300,91 +301,17 @@ def _settings_differ(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 
 def _cheapest(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """Return the cheapest native plan for every wanted error that some plan reaches."""
     timed = [
-        r for r in records
-        if r.stepping == "native" and r.status == Status.OK and r.time and r.error.get("all") is not None
-    ]  # fmt: skip
+        (record.time["median_s"], record)
+        for record in records
+        if record.stepping == "native" and record.status == Status.OK and record.time and record.error.get("all")
+    ]
     found = []
     for wanted in WANTED:
-        good = [r for r in timed if r.error["all"] <= wanted]
+        good = [(seconds, record) for seconds, record in timed if record.error["all"] <= wanted]
         if good:
-            best = min(good, key=lambda r: r.time["median_s"])
-            found.append(
-                {"wanted": wanted, "backend": best.backend, "norm": best.norm, "rtol": best.rtol,
-                 "error": best.error["all"], "median_s": best.time["median_s"]}
-            )  # fmt: skip
+            seconds, best = min(good, key=lambda pair: pair[0])
+            row = {"wanted": wanted, "backend": best.backend, "norm": best.norm, "rtol": best.rtol}
+            found.append({**row, "error": best.error["all"], "median_s": seconds})
     return found
-
-
-def _summary_agreement(comparison: Comparison) -> list[str]:
-    rows = [(p, a) for p in comparison.problems for a in p.matched if a.max_relative_difference is not None]
-    if not rows:
-        return []
-    good = [p.problem for p in comparison.problems if p.matched and all(a.verdict == "pass" for a in p.matched)]
-    count = sum(bool(p.matched) for p in comparison.problems)
-    worst = max((a.max_relative_difference for p, a in rows if p.problem in good), default=None)
-    backends = sorted({name for _, a in rows for name in a.backends})
-    lines = []
-    if good:
-        lines.append(
-            f"On {len(good)} of {count} problems {_and(backends)} give the same gradient, to {worst:.1e} relative, "
-            "at every tolerance when they take the same steps."
-        )
-    failing = sorted({p.problem for p, a in rows if a.verdict == "fail"})
-    if failing:
-        lines.append(f"On {_and(failing)} they do not, and the reverse solve is no excuse: look there first.")
-    return lines
-
-
-def _summary_flags(comparison: Comparison) -> list[str]:
-    lines = []
-    for item in comparison.problems:
-        flagged = [f for f in item.flags if f.name == "backsolve_unstable"]
-        if not flagged:
-            continue
-        cells = sum(r.status != Status.UNSUPPORTED for r in item.records)
-        errors = [r.error["all"] for r in item.records if r.error.get("all") is not None]
-        share = "in every cell" if len(flagged) == cells else f"in {len(flagged)} of {cells} cells"
-        text = f"On {item.problem} the reverse solve is unstable {share}"
-        if errors and len(flagged) == cells:
-            text += f": the backsolve gradients are wrong by {min(errors):.1g} to {max(errors):.1g} in every library"
-        lines.append(text + ".")
-    return lines
-
-
-def _summary_savings(comparison: Comparison) -> list[str]:
-    unstable = {p.problem for p in comparison.problems if len(p.flags) >= len(p.records) > 0}
-    by_cell: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for item in comparison.problems:
-        if item.problem in unstable:
-            continue
-        for saving in item.savings:
-            if saving.stepping == "native":
-                by_cell[saving.backend, saving.norm].append(saving.saved)
-    lines = []
-    for (backend, norm), saved in sorted(by_cell.items()):
-        median = float(np.median(saved))
-        verb = "saves" if median >= 0 else "costs"
-        lines.append(
-            f"In {backend} the norm {norm} {verb} a median of {abs(median):.0%} of the backward evaluations against "
-            f"the default at equal tolerance (from {min(saved):.0%} to {max(saved):.0%})."
-        )
-    return lines
-
-
-def _summary_status(comparison: Comparison) -> list[str]:
-    bad = [r for r in comparison.records if r.status not in (Status.OK, Status.UNSUPPORTED)]
-    lines = []
-    if bad:
-        by_status = sorted({str(r.status) for r in bad})
-        lines.append(f"{len(bad)} of {len(comparison.records)} plans did not finish: {_and(by_status)}.")
-    uncertain = [p.problem for p in comparison.problems if p.reference.get("status") in ("uncertain", "failed")]
-    if uncertain:
-        lines.append(f"No reference gradient for {_and(uncertain)}: errors are not shown there.")
-    if comparison.damaged:
-        lines.append(f"{len(comparison.damaged)} files were damaged and skipped; they are named below.")
-    return lines
-
-
-def _and(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

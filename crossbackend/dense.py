@@ -43,6 +43,7 @@ class DenseStep:
 
         The quartic is the one of torchdiffeq, diffrax and `RK45.P`.
         """
+        assert self.first is not None
         k = np.stack([self.first, *self.slopes[: STAGES - 1]])
         x = (t - t0) / (t1 - t0)
         return y0 + (t1 - t0) * (k.T @ RK45.P @ np.array([x, x**2, x**3, x**4]))

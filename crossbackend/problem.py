@@ -250,11 +250,12 @@ def _arity_mistakes(where: str, role: str, function: Callable[..., Any]) -> list
     wanted = _ARGUMENTS[role].count(",") + 1
     try:
         signature = inspect.signature(function)
+    except ValueError:  # a builtin without a signature: the trial will tell
+        return []
+    try:
         signature.bind(*range(wanted))
     except TypeError:
         return [Mistake(where, f"a function of {signature}", f"a function of {_ARGUMENTS[role]}")]
-    except ValueError:  # a builtin without a signature: the trial will tell
-        return []
     return []
 
 

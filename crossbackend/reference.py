@@ -14,7 +14,7 @@ import time
 from typing import Any
 
 import numpy as np
-from scipy.integrate import DOP853, OdeSolution, solve_ivp
+from scipy.integrate import OdeSolution, solve_ivp
 
 from crossbackend import registry, tree
 from crossbackend.augmented import Augmented
@@ -62,7 +62,13 @@ class Interpolating:
             fun = _clipped(field, lo, hi)
             with np.errstate(all="ignore"):
                 found = solve_ivp(
-                    _stop_at_nan(fun), (start, end), y, method=DOP853, rtol=FORWARD_RTOL, atol=ATOL, dense_output=dense
+                    _stop_at_nan(fun),
+                    (start, end),
+                    y,
+                    method="DOP853",
+                    rtol=FORWARD_RTOL,
+                    atol=ATOL,
+                    dense_output=dense,
                 )
             if not found.success:
                 raise NoReference(f"forward: {found.message}")
@@ -99,7 +105,7 @@ class Interpolating:
         scale = max(float(np.max(np.abs(a[:n]), initial=0.0)), 1e-300)
         with np.errstate(all="ignore"):
             found = solve_ivp(
-                _stop_at_nan(_clipped(fun, *clip)), (end, start), a, method=DOP853, rtol=RTOL, atol=1e-14 * scale
+                _stop_at_nan(_clipped(fun, *clip)), (end, start), a, method="DOP853", rtol=RTOL, atol=1e-14 * scale
             )
         if not found.success:
             raise NoReference(f"backward: {found.message}")

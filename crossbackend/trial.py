@@ -162,7 +162,9 @@ def _finite_on_a_line(bound: Bound, y0: Any) -> bool:
 
 def _reach(bound: Bound, found: Trial) -> None:
     """Name the parameter leaves that reach neither field, initial state nor loss."""
-    xp = ops.namespace(bound.params) if bound.names else None
+    if not bound.names:
+        return
+    xp = ops.namespace(bound.params)
     t0, count = bound.time(bound.problem.ts[0]), len(bound.problem.ts)
 
     def everything(params: Any) -> Any:
@@ -170,8 +172,6 @@ def _reach(bound: Bound, found: Trial) -> None:
         ys = tree.map_leaves(lambda leaf: xp.stack([leaf] * count), y0)
         return [bound.field(t0, y0, params, bound.data), bound.loss(ys, params, bound.data)]
 
-    if not bound.names:
-        return
     for name, reached in zip(bound.names, ops.dependence(everything, bound.params), strict=True):
         if not reached:
             where = f"Problem({bound.problem.name!r}).params[{name!r}]"

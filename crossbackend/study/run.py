@@ -150,8 +150,10 @@ def _wants_time(cell: Cell, record: Record | None) -> bool:
 def _has_reference(problem: Problem, options: Options) -> bool:
     if options.force:
         return False
-    run = load_run(options.out) if (options.out / "run.json").exists() else None
-    known = run.references.get(problem.name) if run is not None else None
+    if not (options.out / "run.json").exists():
+        return False
+    run = load_run(options.out)
+    known = run.references.get(problem.name)
     return known is not None and known.get("digest") == problem_digest(problem) and problem.name in run.cards
 
 
@@ -341,7 +343,7 @@ def fill_errors(folder: Path) -> None:
     run = load_run(folder)
     for record in run.records:
         about = run.references.get(record.problem, {})
-        error = dict.fromkeys(("all", "y0", "params", "floor"))
+        error: dict[str, Any] = dict.fromkeys(("all", "y0", "params", "floor"))
         if record.status == Status.OK and about.get("status") in ("exact", "ok"):
             gradient = record.gradient()
             truth = {k.removeprefix("gradient/"): a for k, a in about["arrays"].items()}
