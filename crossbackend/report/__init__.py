@@ -1,0 +1,53 @@
+"""The report of a run: one self-contained HTML file and a PDF, a pure function of the `Comparison`.
+
+    formats, table, palette      words and numbers, tables, colours
+    draw, charts, step_charts    figures, as SVG that carries a theme's variables instead of colours
+    verdict, costs, why, cells   the report's sections as tables and figures
+    view                         all of it in reading order
+    html, pdf                    the two pages that show the view
+
+matplotlib, jinja2 and typst are loaded when a report is written, torch and jax never.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from crossbackend.compare import Comparison
+
+__all__ = ["write"]
+
+
+def write(comparison: Comparison, folder: Path, *, pdf: bool = True) -> list[Path]:
+    """Write `index.html` and `report.pdf`; equal comparisons give equal bytes.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    folder : Path
+        Made if it is not there; each file is there whole or not at all.
+    pdf : bool
+        False leaves the PDF out.
+
+    Returns
+    -------
+    list of Path
+        The files written.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be written.
+    """
+    from crossbackend.report import html, view
+    from crossbackend.store import write_bytes
+
+    shown = view.build(comparison)
+    written = [folder / "index.html"]
+    write_bytes(written[0], html.render(shown))
+    if pdf:
+        from crossbackend.report import pdf as printed
+
+        written.append(folder / "report.pdf")
+        write_bytes(written[1], printed.render(shown))
+    return written

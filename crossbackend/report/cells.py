@@ -1,0 +1,129 @@
+"""Every record: the long table, the numbers behind it for CSV, the condensed one for print."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from crossbackend.compare import Comparison
+from crossbackend.record import Record, Status
+from crossbackend.report.formats import NONE, clean, join, number, sci, seconds, size, tolerance, whole
+from crossbackend.report.names import Names, at, failed, sweeps
+from crossbackend.report.table import Cell, Table, grouped, head, num
+
+_PLAN = ("problem", "backend", "stepping", "norm", "rtol", "atol", "gradient", "dtype", "device")
+_PARTS = {
+    "forward": ("nfe", "accepted", "rejected"),
+    "backward": ("nfe", "accepted", "rejected", "spurious", "masked"),
+    "error": ("all", "y0", "params", "floor"),
+    "time": ("median_s", "q1_s", "q3_s", "min_s", "first_s", "compile_s", "repeats"),
+}
+COLUMNS = (
+    "problem", "backend", "stepping", "norm", "rtol", "status", "error", "evaluations forward", "backward",
+    "steps forward", "backward", "reconstruction", "median", "first call", "compile", "memory", "message",
+)  # fmt: skip
+
+
+def numbers(comparison: Comparison) -> dict[str, Any]:
+    """Return all records as columns and rows of plain values, for CSV and for sorting by value."""
+    columns = [*_PLAN, "status", "message", "loss"]
+    columns += [f"{part}_{key}" for part, keys in _PARTS.items() for key in keys]
+    columns += ["reconstruction_error", "rounding_floor", "peak_memory_bytes", "digest"]
+    return {"columns": columns, "rows": [_values(record) for record in comparison.records]}
+
+
+def _values(record: Record) -> list[Any]:
+    plan: list[Any] = []
+    for name in _PLAN:
+        value = record.plan.get(name)
+        plan.append(number(value) if name in ("rtol", "atol") else clean(value) if value is not None else None)
+    parts = [at(record, part, key) for part, keys in _PARTS.items() for key in keys]
+    last = [at(record, name) for name in ("reconstruction_error", "rounding_floor", "peak_memory_bytes")]
+    return [*plan, str(record.status), clean(record.message), at(record, "loss"), *parts, *last, clean(record.digest)]
+
+
+def rows(comparison: Comparison) -> list[list[Cell]]:
+    """Return a row of cells for every record, in the order of `numbers`."""
+    return [_row(record) for record in comparison.records]
+
+
+def _row(record: Record) -> list[Cell]:
+    words = str(record.status).replace("_", " ")
+    bad = failed(record)
+    kind = "fail" if bad else "missing" if record.status == Status.UNSUPPORTED else ""
+    message = f"{record.message} {record.status.advice}".strip() if record.status != Status.OK else record.message
+    return [
+        head(record.problem), Cell(record.backend), Cell(record.stepping), Cell(record.norm),
+        num(tolerance(record.rtol)), Cell(f"✕ {words}" if bad else words, kind=kind),
+        num(sci(at(record, "error", "all"))), num(whole(at(record, "forward", "nfe"))),
+        num(whole(at(record, "backward", "nfe"))), num(_steps(record, "forward")), num(_steps(record, "backward")),
+        num(sci(record.reconstruction_error)), num(seconds(at(record, "time", "median_s"))),
+        num(seconds(at(record, "time", "first_s"))), num(seconds(at(record, "time", "compile_s"))),
+        num(size(record.peak_memory_bytes)), Cell(message),
+    ]  # fmt: skip
+
+
+def _steps(record: Record, which: str) -> str:
+    accepted, rejected = at(record, which, "accepted"), at(record, which, "rejected")
+    return NONE if accepted is None else f"{whole(accepted)} + {whole(rejected)}"
+
+
+def condensed(comparison: Comparison, names: Names) -> Table:
+    """Return every record in short: a row for each sweep, a column for each tolerance."""
+    keys: list[tuple[str, ...]] = []
+    bodies: list[list[Cell]] = []
+    for item in comparison.problems:
+        for (backend, norm, stepping), sweep in sweeps(item.records, names).items():
+            at_rtol = {record.rtol: record for record in sweep}
+            keys.append((item.problem, backend, f"{norm}, {stepping}"))
+            bodies.append([_short(at_rtol.get(rtol)) for rtol in names.rtols])
+    caption = (
+        "All records: gradient error; evaluations forward + backward; median time. A cross names what did not finish."
+    )
+    columns = ["problem", "backend", "norm, stepping", *(f"rtol {tolerance(r)}" for r in names.rtols)]
+    return Table("records", caption, columns, grouped(keys, bodies), numbers=tuple(range(3, len(columns))))
+
+
+def _short(record: Record | None) -> Cell:
+    if record is None:
+        return num("")
+    if record.status != Status.OK:
+        bad = failed(record)
+        return Cell(("✕ " if bad else "") + str(record.status).replace("_", " "), kind="fail" if bad else "missing")
+    nfe = f"{whole(at(record, 'forward', 'nfe'))} + {whole(at(record, 'backward', 'nfe'))}"
+    time = at(record, "time", "median_s")
+    return num("; ".join([sci(at(record, "error", "all")), nfe, *([] if time is None else [seconds(time)])]))
+
+
+def failures(comparison: Comparison) -> Table:
+    """Return what did not finish and what was declined, each kind once, with its words and what to do."""
+    merged: dict[tuple[str, str, str, str], list[Record]] = {}
+    for record in comparison.records:
+        if record.status != Status.OK:
+            key = (str(record.status), record.problem, record.backend, record.message)
+            merged.setdefault(key, []).append(record)
+    keys: list[tuple[str, ...]] = []
+    bodies: list[list[Cell]] = []
+    for key in sorted(merged, key=lambda k: (k[0] == "unsupported", *k)):
+        status, problem, backend, message = key
+        own = merged[key]
+        cells = join(dict.fromkeys(f"{r.norm}, {r.stepping}" for r in own))
+        rtols = join(tolerance(r) for r in sorted({r.rtol for r in own}, reverse=True))
+        advice = own[0].status.advice
+        keys.append((status.replace("_", " "), problem, backend))
+        bodies.append([Cell(f"{cells}; rtol {rtols}"), Cell(message, note=advice)])
+    caption = "Plans without a result: the library's words, and what to do."
+    columns = ["status", "problem", "backend", "norm, stepping, tolerance", "message and advice"]
+    return Table("failures", caption, columns, grouped(keys, bodies))
+
+
+def declined(comparison: Comparison) -> Table:
+    """Return the plans that a backend declined before the run, with its reason."""
+    found = comparison.about.get("declined") or []
+    rows = [
+        [head(str(d.get("problem", "")))]
+        + [Cell(str(d.get(key, ""))) for key in ("backend", "norm", "stepping", "reason")]
+        for d in found
+        if isinstance(d, dict)
+    ]
+    columns = ["problem", "backend", "norm", "stepping", "reason"]
+    return Table("declined", "Plans that a backend declined before the run.", columns, rows)

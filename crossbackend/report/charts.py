@@ -1,0 +1,193 @@
+"""Error against cost, savings, reconstruction, the solution: one small chart a problem."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from crossbackend.compare import AT_FLOOR, UNSTABLE_FACTOR, ProblemComparison
+from crossbackend.record import Record
+from crossbackend.report.draw import Chart, Mark, Sheet, drawing, log_axis
+from crossbackend.report.formats import clean, number, percent, sci, seconds, tolerance, whole
+from crossbackend.report.names import Names, at, cell, failed, sweeps, total_nfe
+from crossbackend.report.palette import BAND, INK, SOFT, picture_colours
+
+Measure = Callable[[Record], float | None]
+
+
+@drawing
+def work(item: ProblemComparison, names: Names, axis: str, name: str) -> Chart | None:
+    """Draw gradient error against evaluations (`nfe`) or against time (`time`); None where nothing was measured."""
+    cost: Measure = total_nfe if axis == "nfe" else lambda record: at(record, "time", "median_s")
+    shown = whole if axis == "nfe" else seconds
+    sheet = Sheet(name, 2.6)
+    points = _curves(sheet, item.records, names, cost, lambda r: at(r, "error", "all"), shown)
+    if not points:
+        return None
+    floor = number(item.reference.get("floor"))
+    errors = [y for _, y in points]
+    near = floor is not None and floor > 0 and math.log10(min(errors) / floor) < 4
+    log_axis(sheet.panel.xaxis, [x for x, _ in points], shown)
+    log_axis(sheet.panel.yaxis, [*errors, floor] if near and floor else errors, tolerance)
+    if near and floor:
+        _floor(sheet.panel, floor)
+    sheet.panel.set_xlabel("evaluations of the field, forward + backward" if axis == "nfe" else "time, median")
+    sheet.panel.set_ylabel("relative gradient error")
+    _margins(sheet)
+    sheet.failures(_failures(item.records, names))
+    what = "evaluations of the vector field" if axis == "nfe" else "median time"
+    label = f"{item.problem}: relative gradient error against {what}, a curve for each backend and norm"
+    return sheet.finish(item.problem, clean(label), _floor_note(floor, near))
+
+
+def _floor_note(floor: float | None, near: bool) -> str:
+    if floor is None:
+        return ""
+    return f"reference good to {sci(floor, 1)}" + ("" if near else ", below the chart")
+
+
+def _floor(panel: Any, floor: float) -> None:
+    low, _ = panel.get_ylim()
+    panel.axhspan(low, floor * AT_FLOOR, color=BAND, zorder=0, linewidth=0)
+    panel.axhline(floor, color=SOFT, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
+
+
+def _curves(
+    sheet: Sheet, records: Sequence[Record], names: Names, across: Measure, up: Measure, shown: Callable[[Any], str]
+) -> list[tuple[float, float]]:
+    """Draw a curve for each backend, norm and stepping; return the points drawn."""
+    points = []
+    for (backend, norm, stepping), sweep in sweeps(records, names).items():
+        xs, ys, titles = [], [], []
+        for record in sweep:
+            x, y = across(record), up(record)
+            if x is None or y is None or x <= 0 or y <= 0 or failed(record):
+                xs.append(math.nan)
+                ys.append(math.nan)
+                continue
+            xs.append(x)
+            ys.append(y)
+            titles.append(f"{cell(record)}: {sci(y)} at {shown(x)}")
+        if not titles:
+            continue
+        mark = Mark(names.backends.index(backend), names.norms.index(norm), stepping, titles)
+        sheet.line(xs, ys, norm, names.colours[backend].sentinel, mark)
+        points += [(x, y) for x, y in zip(xs, ys, strict=True) if not math.isnan(x)]
+    return points
+
+
+def _failures(records: Sequence[Record], names: Names) -> list[tuple[str, Mark]]:
+    found = []
+    for record in records:
+        if failed(record) and record.stepping == "native":
+            title = f"{cell(record)}: {record.status}. {record.message}"
+            numbers = names.backends.index(record.backend), names.norms.index(record.norm)
+            found.append((names.colours[record.backend].sentinel, Mark(*numbers, record.stepping, [title])))
+    return found
+
+
+def _margins(sheet: Sheet, left: float = 0.19, bottom: float = 0.17) -> None:
+    sheet.figure.subplots_adjust(left=left, right=0.975, top=0.9, bottom=bottom)
+
+
+@drawing
+def savings(item: ProblemComparison, names: Names, name: str) -> Chart | None:
+    """Draw the backward evaluations that a norm saves against `default`, by tolerance; None where there are none."""
+    sheet = Sheet(name, 2.2)
+    rtols: list[float] = []
+    curves: dict[tuple[str, str, str], list[Any]] = {}
+    for saving in sorted(item.savings, key=lambda s: -s.rtol):
+        curves.setdefault((saving.backend, saving.norm, saving.stepping), []).append(saving)
+    for (backend, norm, stepping), found in curves.items():
+        xs, ys = [s.rtol for s in found], [100 * s.saved for s in found]
+        rtols += xs
+        titles = [
+            clean(f"{backend}, {norm}, {stepping}, rtol {tolerance(s.rtol)}: {percent(s.saved)} saved, "
+                  f"{whole(s.nfe_default)} to {whole(s.nfe)}")
+            for s in found
+        ]  # fmt: skip
+        mark = Mark(names.backends.index(backend), names.norms.index(norm), stepping, titles)
+        sheet.line(xs, ys, norm, names.colours[backend].sentinel, mark)
+    if not rtols:
+        return None
+    _rtol_axis(sheet.panel, rtols)
+    sheet.panel.axhline(0, color=SOFT, linewidth=0.9)
+    sheet.panel.margins(y=0.15)
+    ticks = sheet.panel.get_yticks()
+    low, high = sheet.panel.get_ylim()
+    sheet.panel.set_yticks(ticks, [f"{tick:.0f} %".replace("-", "−") for tick in ticks])
+    sheet.panel.set_ylim(low, high)
+    sheet.panel.set_ylabel("backward evaluations saved")
+    _margins(sheet, bottom=0.2)
+    label = f"{item.problem}: share of backward evaluations saved against the default norm, by tolerance"
+    return sheet.finish(item.problem, clean(label))
+
+
+def _rtol_axis(panel: Any, rtols: Sequence[float]) -> None:
+    low, high = log_axis(panel.xaxis, rtols, tolerance)
+    panel.set_xlim(high, low)
+    panel.set_xlabel("rtol (tighter to the right)")
+
+
+@drawing
+def reconstruction(item: ProblemComparison, names: Names, name: str) -> Chart | None:
+    """Draw how far the backward solve's y misses the stored solution, by tolerance, and where that is unstable."""
+    sheet = Sheet(name, 2.2)
+    points = _curves(
+        sheet, item.records, names, lambda r: number(r.rtol), lambda r: number(r.reconstruction_error), tolerance
+    )
+    if not points:
+        return None
+    rtols = [x for x, _ in points]
+    _rtol_axis(sheet.panel, rtols)
+    ends = list(sheet.panel.get_xlim())
+    limits = [UNSTABLE_FACTOR * rtol for rtol in ends]
+    log_axis(sheet.panel.yaxis, [*(y for _, y in points), UNSTABLE_FACTOR * max(rtols)], tolerance)
+    sheet.panel.plot(ends, limits, color=SOFT, linewidth=1.0, linestyle=(0, (2, 2)), zorder=1)
+    middle = math.sqrt(ends[0] * ends[1])
+    sheet.panel.annotate(
+        "unstable above",
+        (middle, UNSTABLE_FACTOR * middle),
+        xytext=(3, 5),
+        textcoords="offset points",
+        fontsize=7,
+        color=SOFT,
+    )
+    sheet.panel.set_ylabel("reconstruction error")
+    _margins(sheet, bottom=0.2)
+    sheet.failures(_failures(item.records, names))
+    label = f"{item.problem}: reconstruction error of the reverse solve by tolerance, with the limit 100 times rtol"
+    return sheet.finish(item.problem, clean(label))
+
+
+@drawing
+def picture(item: ProblemComparison, name: str) -> Chart | None:
+    """Draw the solution that the problem's card holds; None where it has none that can be drawn."""
+    card = item.card.get("picture")
+    if not isinstance(card, dict):
+        return None
+    sheet = Sheet(name, 1.9)
+    t, drawn = _numbers(card.get("t")), 0
+    colours = picture_colours()
+    for index, series in enumerate(card.get("series") or []):
+        y = _numbers(series.get("y")) if isinstance(series, dict) else []
+        if t and len(y) == len(t):
+            label = clean(series.get("label") or "y")[:24]
+            sheet.panel.plot(t, y, color=colours[index % len(colours)].sentinel, label=" " + label, linewidth=1.3)
+            drawn += 1
+    if not drawn:
+        return None
+    for time in _numbers(card.get("outputs"))[:60]:
+        sheet.panel.axvline(time, color=SOFT, linewidth=0.5, alpha=0.5, zorder=0)
+    for time in _numbers(item.card.get("breakpoints"))[:60]:
+        sheet.panel.axvline(time, color=INK, linewidth=0.9, linestyle=(0, (3, 2)), zorder=0)
+    sheet.panel.set_xlabel("t")
+    sheet.panel.set_ylabel("solution")
+    sheet.figure.subplots_adjust(left=0.16, right=0.8, top=0.95, bottom=0.22)
+    sheet.panel.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.2, borderaxespad=0.3, frameon=False)
+    return sheet.finish(item.problem, clean(f"{item.problem}: the solution over time; vertical lines are the outputs"))
+
+
+def _numbers(values: Any) -> list[float]:
+    return [math.nan if number(v) is None else float(v) for v in values] if isinstance(values, list) else []

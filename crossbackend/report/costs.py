@@ -1,0 +1,97 @@
+"""What it costs: savings of the norms, times with their spread, the cheapest plan for a wanted error."""
+
+from __future__ import annotations
+
+from crossbackend.compare import WANTED, Comparison, Saving
+from crossbackend.record import Record, Status
+from crossbackend.report.formats import NONE, percent, ratio, sci, seconds, tolerance, whole
+from crossbackend.report.names import Names, at, usual_rtol
+from crossbackend.report.table import Cell, Table, grouped, head, num
+
+
+def savings(comparison: Comparison, names: Names, stepping: str) -> Table:
+    """Return backward evaluations saved against the default norm at equal tolerance, errors beside."""
+    rtols = sorted({s.rtol for p in comparison.problems for s in p.savings if s.stepping == stepping}, reverse=True)
+    keys: list[tuple[str, ...]] = []
+    bodies: list[list[Cell]] = []
+    for item in comparison.problems:
+        found = {(s.backend, s.norm, s.rtol): s for s in item.savings if s.stepping == stepping}
+        for backend in names.backends:
+            for norm in names.norms:
+                row = [found.get((backend, norm, rtol)) for rtol in rtols]
+                if any(row):
+                    keys.append((item.problem, backend, norm))
+                    bodies.append([_saving(saving) for saving in row])
+    caption = (
+        f"Backward evaluations saved against the norm default at equal tolerance, {stepping} stepping: share saved "
+        "(default → this norm), and what became of the gradient error."
+    )
+    columns = ["problem", "backend", "norm", *(f"rtol {tolerance(rtol)}" for rtol in rtols)]
+    numbers = tuple(range(3, len(columns)))
+    return Table(f"savings-{stepping}", caption, columns, grouped(keys, bodies), f"Saved, {stepping} stepping", numbers)
+
+
+def _saving(saving: Saving | None) -> Cell:
+    if saving is None:
+        return num(NONE)
+    errors = "" if saving.error is None else f"error {sci(saving.error_default)} → {sci(saving.error)}"
+    return num(f"{percent(saving.saved)} ({whole(saving.nfe_default)} → {whole(saving.nfe)})", errors)
+
+
+def timings(comparison: Comparison, names: Names) -> Table:
+    """Return median times with quartiles at one tolerance a problem, and their ratio to the fastest."""
+    keys: list[tuple[str, ...]] = []
+    bodies: list[list[Cell]] = []
+    for item in comparison.problems:
+        timed = [r for r in item.records if r.stepping == "native" and at(r, "time", "median_s") is not None]
+        rtol = usual_rtol(timed)
+        here = [r for r in item.records if r.stepping == "native" and r.rtol == rtol and r.status != Status.UNSUPPORTED]
+        for norm in names.norms:
+            own = {r.backend: r for r in here if r.norm == norm}
+            medians = [m for r in own.values() if (m := at(r, "time", "median_s")) is not None]
+            for backend in names.backends:
+                if backend in own:
+                    keys.append((f"{item.problem}, rtol {tolerance(rtol)}", norm, backend))
+                    bodies.append(_timing(own[backend], min(medians, default=None)))
+    caption = (
+        "Time of one loss and gradient: median with quartiles, how many times slower than the fastest backend under "
+        "the same norm, the first call and compilation apart. Compare the ratios within this run; absolute times "
+        "from a shared machine mean little."
+    )
+    columns = ["problem", "norm", "backend", "median", "quartiles", "ratio", "first call", "compile", "repeats"]
+    return Table("timings", caption, columns, grouped(keys, bodies), "Times", tuple(range(3, 9)))
+
+
+def _timing(record: Record, fastest: float | None) -> list[Cell]:
+    median = at(record, "time", "median_s")
+    if median is None:
+        status = "not measured" if record.status == Status.OK else f"✕ {record.status}".replace("_", " ")
+        return [Cell(status, kind="" if record.status == Status.OK else "fail"), *(num(NONE) for _ in range(5))]
+    quartiles = f"{seconds(at(record, 'time', 'q1_s'))} to {seconds(at(record, 'time', 'q3_s'))}"
+    slower = None if not fastest else median / fastest
+    last = (seconds(at(record, "time", "first_s")), seconds(at(record, "time", "compile_s")))
+    repeats = whole(at(record, "time", "repeats"))
+    return [num(text) for text in (seconds(median), quartiles, ratio(slower), *last, repeats)]
+
+
+def cheapest(comparison: Comparison) -> Table:
+    """Return the fastest native plan that reaches each wanted error, by problem."""
+    wanted = [w for w in WANTED if any(c.get("wanted") == w for p in comparison.problems for c in p.cheapest)]
+    rows = []
+    for item in comparison.problems:
+        found = {c.get("wanted"): c for c in item.cheapest}
+        if found:
+            rows.append([head(item.problem), *(_cheapest(found.get(w)) for w in wanted)])
+    caption = (
+        "The fastest plan of this run whose gradient error is below the one wanted: backend, norm, tolerance, time "
+        "and the error it reached. A dash: no plan reached it."
+    )
+    columns = ["problem", *(f"error below {tolerance(w)}" for w in wanted)]
+    return Table("cheapest", caption, columns, rows)
+
+
+def _cheapest(found: dict | None) -> Cell:
+    if found is None:
+        return Cell(NONE, kind="missing")
+    note = f"rtol {tolerance(found['rtol'])}, {seconds(found['median_s'])}, error {sci(found['error'])}"
+    return Cell(f"{found['backend']}, {found['norm']}", note)

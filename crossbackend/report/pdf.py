@@ -1,0 +1,96 @@
+"""The PDF: the same tables and drawings, set by typst from a folder that holds nothing but data and figures."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from crossbackend.report.draw import Chart, Mark, Sheet, drawing, paper
+from crossbackend.report.formats import clean_all
+from crossbackend.report.html import template
+from crossbackend.report.names import Names
+from crossbackend.report.palette import INK, norm_style, picture_colours, printed
+from crossbackend.report.view import View
+
+
+def render(view: View) -> bytes:
+    """Return the PDF as bytes; equal views give equal bytes.
+
+    Raises
+    ------
+    RuntimeError
+        typst warned: the page would not be what it should.
+    """
+    import matplotlib as mpl
+    import typst
+
+    colours = {**view.names.colours, **{c.variable: c for c in picture_colours()}}
+    with tempfile.TemporaryDirectory(prefix="crossbackend-") as name:
+        folder = Path(name)
+        (folder / "report.typ").write_text(template("report.typ"), encoding="utf-8")
+        data = json.dumps(clean_all(_data(view)), ensure_ascii=False, allow_nan=False)
+        (folder / "report.json").write_text(data, encoding="utf-8")
+        for chart in _charts(view):
+            text = printed(paper(chart.svg), colours)
+            (folder / f"{chart.name}.svg").write_text(text, encoding="utf-8")
+        fonts = typst.Fonts(include_system_fonts=False, font_paths=[Path(mpl.get_data_path()) / "fonts" / "ttf"])
+        content, warnings = typst.compile_with_warnings(
+            folder / "report.typ", root=folder, font_paths=fonts, format="pdf",
+            timestamp=int(view.created.timestamp()) if view.created else 0,
+        )  # fmt: skip
+    if warnings:
+        said = "; ".join(dict.fromkeys(warning.message for warning in warnings))
+        raise RuntimeError(f"typst warned about the report's own template: {said}")
+    return content
+
+
+def _charts(view: View) -> Iterator[Chart]:
+    for group in view.groups.values():
+        yield from group.charts
+    yield from (problem.picture for problem in view.problems if problem.picture)
+    if (found := legend(view.names)) is not None:
+        yield found
+
+
+def _data(view: View) -> dict[str, Any]:
+    created = view.created
+    return {
+        "title": view.title, "name": view.name, "facts": view.facts, "command": view.command,
+        "created": None if created is None else [created.year, created.month, created.day, created.hour, created.minute],
+        "summary": view.summary, "notices": view.notices, "damaged": view.damaged,
+        "tiles": [list(tile) for tile in view.tiles],
+        "warnings": [vars(warning) for warning in view.warnings],
+        "tables": {name: table.as_dict() for name, table in view.tables.items()},
+        "groups": {name: _group(group) for name, group in view.groups.items()},
+        "problems": [{**vars(p), "picture": None if p.picture is None else _chart(p.picture)} for p in view.problems],
+        "machine": view.machine, "versions": view.versions, "legend": bool(view.names.backends),
+    }  # fmt: skip
+
+
+def _group(group: Any) -> dict[str, Any]:
+    return {**vars(group), "charts": [_chart(chart) for chart in group.charts]}
+
+
+def _chart(chart: Chart) -> dict[str, str]:
+    return {"file": f"{chart.name}.svg", "title": chart.title, "label": chart.label, "note": chart.note}
+
+
+@drawing
+def legend(names: Names) -> Chart | None:
+    """Draw what the colours and the line styles of the charts mean; None where there are none."""
+    from matplotlib.lines import Line2D
+
+    if not names.backends:
+        return None
+    keys = [Line2D([], [], color=names.colours[n].sentinel, linewidth=5, label=n[:24]) for n in names.backends]
+    for norm in names.norms:
+        dashes, marker = norm_style(norm)
+        keys.append(Line2D([], [], color=INK, linestyle=dashes, marker=marker, label=norm[:24], markersize=4))
+    columns = min(len(keys), 6)
+    sheet = Sheet("legend", 0.22 * -(-len(keys) // columns) + 0.06, width=7.0)
+    sheet.panel.set_axis_off()
+    sheet.figure.legend(handles=keys, loc="center", ncols=columns, frameon=False, handlelength=3.2, fontsize=7.5)
+    return sheet.finish("legend", "colours and line styles")

@@ -1,0 +1,167 @@
+"""Do the backends agree? Matrices under matched and native stepping, a table by backend, warnings in plain words."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from crossbackend.compare import MATCHED_TOLERANCE, Agreement, Comparison, Flag, ProblemComparison
+from crossbackend.record import Record, Status
+from crossbackend.report.formats import count, join, ratio, sci, tolerance, typographic, whole
+from crossbackend.report.names import Names, at, failed
+from crossbackend.report.table import Cell, Table, grouped, head, num
+
+WORDS = {"pass": "✓ pass", "unstable": "▲ unstable", "fail": "✕ fail", "missing": "– missing"}
+VERDICTS = tuple(WORDS)
+
+
+@dataclass(frozen=True)
+class Warning_:
+    """Flags of one kind on one problem, said once."""
+
+    problem: str
+    name: str
+    cells: str
+    evidence: str
+    advice: str
+
+
+def counts(comparison: Comparison) -> dict[str, int]:
+    """Return how many matched cells have each verdict, every verdict named."""
+    found = Counter(cell.verdict for item in comparison.problems for cell in item.matched)
+    return {verdict: found.get(verdict, 0) for verdict in VERDICTS}
+
+
+def matched(comparison: Comparison, names: Names) -> Table:
+    """Return problem x norm x tolerance under matched stepping, every cell with its verdict in words."""
+    limit = tolerance(MATCHED_TOLERANCE)
+    caption = (
+        "Agreement when every backend takes the same steps: verdict, largest relative difference between two "
+        f"backends' gradients, and whether the steps were the same. Pass is below {limit}."
+    )
+    return _matrix("matched", caption, comparison, names, "matched")
+
+
+def native(comparison: Comparison, names: Names) -> Table:
+    """Return problem x norm x tolerance as the libraries run by themselves: differences, no verdict."""
+    caption = (
+        "Agreement as the libraries run by themselves: largest relative difference between two backends' gradients, "
+        "with the largest gradient error of the cell. Steps differ here, so there is no pass or fail: differences "
+        "of the size of the errors are what is expected."
+    )
+    return _matrix("native", caption, comparison, names, "native")
+
+
+def _matrix(name: str, caption: str, comparison: Comparison, names: Names, stepping: str) -> Table:
+    rtols = sorted({a.rtol for item in comparison.problems for a in getattr(item, stepping)}, reverse=True)
+    keys: list[tuple[str, ...]] = []
+    bodies: list[list[Cell]] = []
+    for item in comparison.problems:
+        cells = {(a.norm, a.rtol): a for a in getattr(item, stepping)}
+        for norm in names.norms:
+            if not any((norm, rtol) in cells for rtol in rtols):
+                continue
+            keys.append((item.problem, norm))
+            show = _judged if stepping == "matched" else _plain
+            bodies.append([show(item, cells[norm, r]) if (norm, r) in cells else Cell("") for r in rtols])
+    columns = ["problem", "norm", *(f"rtol {tolerance(rtol)}" for rtol in rtols)]
+    return Table(name, caption, columns, grouped(keys, bodies), numbers=tuple(range(2, len(columns))))
+
+
+def _judged(_: ProblemComparison, cell: Agreement) -> Cell:
+    difference = sci(cell.max_relative_difference)
+    steps = "same steps" if cell.same_steps else "other steps"
+    note = f"{difference}, {steps}" if len(cell.backends) > 1 else f"{count(len(cell.backends), 'gradient')}"
+    return Cell(WORDS.get(cell.verdict, cell.verdict), note, cell.verdict, _pair(cell))
+
+
+def _pair(cell: Agreement) -> str:
+    said = [f"gradients from {join(cell.backends)}" if cell.backends else "no gradient"]
+    if cell.worst_pair:
+        said.append(f"worst pair {join(cell.worst_pair)}")
+    if cell.rounding_floor is not None:
+        said.append(f"one ulp in the stored solution moves the gradient by {sci(cell.rounding_floor)}")
+    return "; ".join(said)
+
+
+def _plain(item: ProblemComparison, cell: Agreement) -> Cell:
+    errors = [
+        error for r in item.records
+        if (r.norm, r.rtol, r.stepping) == (cell.norm, cell.rtol, "native") and (error := at(r, "error", "all")) is not None
+    ]  # fmt: skip
+    if len(cell.backends) < 2:
+        return Cell(count(len(cell.backends), "gradient"), kind="missing")
+    note = f"error ≤ {sci(max(errors))}" if errors else "no reference"
+    return num(sci(cell.max_relative_difference), note, title=_pair(cell))
+
+
+def by_backend(comparison: Comparison, names: Names) -> Table:
+    """Return what became of every plan, by backend."""
+    tried = [str(s) for s in Status if s != Status.OK and any(r.status == s for r in comparison.records)]
+    flagged = Counter(flag.backend for item in comparison.problems for flag in item.flags)
+    rows = []
+    for name in names.backends:
+        own = Counter(str(r.status) for r in comparison.records if r.backend == name)
+        numbers = [sum(own.values()), own["ok"], *(own[s] for s in tried), flagged[name]]
+        rows.append([head(name), *(num(whole(n)) for n in numbers)])
+    columns = ["backend", "plans", "finished", *(s.replace("_", " ") for s in tried), "warnings"]
+    caption = "What became of the plans, by backend. A warning is about the numerics of a plan that may have finished."
+    return Table("backends", caption, columns, rows, numbers=tuple(range(1, len(columns))))
+
+
+def warnings(comparison: Comparison) -> list[Warning_]:
+    """Return the flags grouped by problem and kind: which cells, the range of the evidence, the advice once."""
+    found = []
+    for item in comparison.problems:
+        groups: dict[str, list[Flag]] = defaultdict(list)
+        for flag in item.flags:
+            groups[flag.name].append(flag)
+        for name, flags in groups.items():
+            advice = " ".join(dict.fromkeys(flag.advice for flag in flags))
+            found.append(Warning_(item.problem, name, _where(flags, item), _evidence(flags, item), advice))
+    return found
+
+
+def _where(flags: Sequence[Flag], item: ProblemComparison) -> str:
+    tried = sum(record.status != Status.UNSUPPORTED for record in item.records)
+    share = "every cell" if len(flags) >= tried else f"{len(flags)} of {tried} cells"
+    rtols = sorted({flag.rtol for flag in flags}, reverse=True)
+    shown = tolerance(rtols[0]) if len(rtols) == 1 else f"{tolerance(rtols[0])} to {tolerance(rtols[-1])}"
+    norms = _listed(flag.norm for flag in flags)
+    steppings = _listed(flag.stepping for flag in flags)
+    return f"{share}: {_listed(f.backend for f in flags)}; {norms}; {steppings}; rtol {shown}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return join(sorted(set(names)))
+
+
+def _evidence(flags: Sequence[Flag], item: ProblemComparison) -> str:
+    cells = {(f.backend, f.norm, f.stepping, f.rtol) for f in flags}
+    own = [r for r in item.records if (r.backend, r.norm, r.stepping, r.rtol) in cells]
+    if flags[0].name != "backsolve_unstable":
+        texts = list(dict.fromkeys(flag.evidence for flag in flags))
+        return typographic("; ".join(texts[:3])) + (f"; and {len(texts) - 3} more" if len(texts) > 3 else "")
+    said = []
+    missed = [(r.reconstruction_error, r.rtol) for r in own if r.reconstruction_error is not None]
+    if missed:
+        errors, ratios = [e for e, _ in missed], [e / rtol for e, rtol in missed]
+        said.append(
+            f"integrating back, y misses the stored solution by {_range(min(errors), max(errors))} of its size, "
+            f"{_range(min(ratios), max(ratios), times=True)} rtol"
+        )
+    stopped = [r for r in own if failed(r)]
+    if stopped:
+        said.append(f"{count(len(stopped), 'backward solve')} did not finish ({_statuses(stopped)})")
+    return "; ".join(said)
+
+
+def _range(low: float, high: float, *, times: bool = False) -> str:
+    first, last = (ratio(low), ratio(high)) if times and high < 1000 else (sci(low), sci(high))
+    suffix = " times" if times and high >= 1000 else ""
+    return (first if first == last else f"{first} to {last}") + suffix
+
+
+def _statuses(records: Iterable[Record]) -> str:
+    return join(sorted({str(record.status).replace("_", " ") for record in records}))
