@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from crossbackend.compare import Comparison
+from crossbackend.compare import AT_FLOOR, Comparison
 from crossbackend.record import Record, Status
 from crossbackend.report.formats import NONE, clean, join, number, sci, seconds, size, tolerance, whole
-from crossbackend.report.names import Names, at, failed, sweeps
+from crossbackend.report.names import Names, at, failed, sweeps, total_nfe
 from crossbackend.report.table import Cell, Table, grouped, head, num
 
 _PLAN = ("problem", "backend", "stepping", "norm", "rtol", "atol", "gradient", "dtype", "device")
@@ -54,12 +54,17 @@ def _row(record: Record) -> list[Cell]:
     return [
         head(record.problem), Cell(record.backend), Cell(record.stepping), Cell(record.norm),
         num(tolerance(record.rtol)), Cell(f"✕ {words}" if bad else words, kind=kind),
-        num(sci(at(record, "error", "all"))), num(whole(at(record, "forward", "nfe"))),
+        num(sci(at(record, "error", "all")), note=_at_floor(record)), num(whole(at(record, "forward", "nfe"))),
         num(whole(at(record, "backward", "nfe"))), num(_steps(record, "forward")), num(_steps(record, "backward")),
         num(sci(record.reconstruction_error)), num(seconds(at(record, "time", "median_s"))),
         num(seconds(at(record, "time", "first_s"))), num(seconds(at(record, "time", "compile_s"))),
         num(size(record.peak_memory_bytes)), Cell(message),
     ]  # fmt: skip
+
+
+def _at_floor(record: Record) -> str:
+    error, floor = at(record, "error", "all"), at(record, "error", "floor")
+    return "at the floor" if error is not None and floor is not None and error < AT_FLOOR * floor else ""
 
 
 def _steps(record: Record, which: str) -> str:
@@ -76,9 +81,7 @@ def condensed(comparison: Comparison, names: Names) -> Table:
             at_rtol = {record.rtol: record for record in sweep}
             keys.append((item.problem, backend, f"{norm}, {stepping}"))
             bodies.append([_short(at_rtol.get(rtol)) for rtol in names.rtols])
-    caption = (
-        "All records: gradient error; evaluations forward + backward; median time. A cross names what did not finish."
-    )
+    caption = "All records: gradient error; evaluations of both passes; median time. A cross names what did not finish."
     columns = ["problem", "backend", "norm, stepping", *(f"rtol {tolerance(r)}" for r in names.rtols)]
     return Table("records", caption, columns, grouped(keys, bodies), numbers=tuple(range(3, len(columns))))
 
@@ -89,9 +92,9 @@ def _short(record: Record | None) -> Cell:
     if record.status != Status.OK:
         bad = failed(record)
         return Cell(("✕ " if bad else "") + str(record.status).replace("_", " "), kind="fail" if bad else "missing")
-    nfe = f"{whole(at(record, 'forward', 'nfe'))} + {whole(at(record, 'backward', 'nfe'))}"
     time = at(record, "time", "median_s")
-    return num("; ".join([sci(at(record, "error", "all")), nfe, *([] if time is None else [seconds(time)])]))
+    parts = [sci(at(record, "error", "all")), whole(total_nfe(record)), *([] if time is None else [seconds(time)])]
+    return num("; ".join(parts))
 
 
 def failures(comparison: Comparison) -> Table:
@@ -99,31 +102,32 @@ def failures(comparison: Comparison) -> Table:
     merged: dict[tuple[str, str, str, str], list[Record]] = {}
     for record in comparison.records:
         if record.status != Status.OK:
-            key = (str(record.status), record.problem, record.backend, record.message)
-            merged.setdefault(key, []).append(record)
+            problem = record.problem if failed(record) else ""  # a backend declines a plan for what it is
+            merged.setdefault((str(record.status), record.backend, record.message, problem), []).append(record)
     keys: list[tuple[str, ...]] = []
     bodies: list[list[Cell]] = []
     for key in sorted(merged, key=lambda k: (k[0] == "unsupported", *k)):
-        status, problem, backend, message = key
+        status, backend, message, _ = key
         own = merged[key]
         cells = join(dict.fromkeys(f"{r.norm}, {r.stepping}" for r in own))
         rtols = join(tolerance(r) for r in sorted({r.rtol for r in own}, reverse=True))
-        advice = own[0].status.advice
-        keys.append((status.replace("_", " "), problem, backend))
-        bodies.append([Cell(f"{cells}; rtol {rtols}"), Cell(message, note=advice)])
+        problems = join(dict.fromkeys(r.problem for r in own))
+        keys.append((status.replace("_", " "), backend))
+        bodies.append([Cell(problems), Cell(f"{cells}; rtol {rtols}"), Cell(message, note=own[0].status.advice)])
     caption = "Plans without a result: the library's words, and what to do."
-    columns = ["status", "problem", "backend", "norm, stepping, tolerance", "message and advice"]
+    columns = ["status", "backend", "problem", "norm, stepping, tolerance", "message and advice"]
     return Table("failures", caption, columns, grouped(keys, bodies))
 
 
 def declined(comparison: Comparison) -> Table:
-    """Return the plans that a backend declined before the run, with its reason."""
-    found = comparison.about.get("declined") or []
-    rows = [
-        [head(str(d.get("problem", "")))]
-        + [Cell(str(d.get(key, ""))) for key in ("backend", "norm", "stepping", "reason")]
-        for d in found
-        if isinstance(d, dict)
-    ]
-    columns = ["problem", "backend", "norm", "stepping", "reason"]
-    return Table("declined", "Plans that a backend declined before the run.", columns, rows)
+    """Return the plans that a backend declined and that left no record."""
+    fields = ("problem", "backend", "norm", "stepping")
+    known = {tuple(str(r.plan.get(f)) for f in fields) for r in comparison.records if r.status == Status.UNSUPPORTED}
+    rows: dict[tuple[str, ...], list[Cell]] = {}
+    for found in comparison.about.get("declined") or []:
+        if isinstance(found, dict):
+            key = tuple(str(found.get(name, "")) for name in fields)
+            cells = [head(key[0]), *(Cell(text) for text in key[1:]), Cell(str(found.get("reason", "")))]
+            if key not in known:
+                rows.setdefault(key, cells)
+    return Table("declined", "Plans that a backend declined.", [*fields, "reason"], list(rows.values()))

@@ -21,7 +21,7 @@ def work(item: ProblemComparison, names: Names, axis: str, name: str) -> Chart |
     """Draw gradient error against evaluations (`nfe`) or against time (`time`); None where nothing was measured."""
     cost: Measure = total_nfe if axis == "nfe" else lambda record: at(record, "time", "median_s")
     shown = whole if axis == "nfe" else seconds
-    sheet = Sheet(name, 2.6)
+    sheet = Sheet(name, 2.45)
     points = _curves(sheet, item.records, names, cost, lambda r: at(r, "error", "all"), shown)
     if not points:
         return None

@@ -23,7 +23,7 @@ WIDTH = 3.5
 MOST_CROSSES = 14
 _SVG, _XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 _LONG = re.compile(r"-?\d+\.\d{2,}")
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none", "text.parse_math": False, "font.family": "DejaVu Sans", "font.size": 8.0,
     "axes.edgecolor": SOFT, "axes.labelcolor": INK, "axes.linewidth": 0.7, "axes.titlesize": 8.5,
     "axes.titlecolor": INK, "axes.titlelocation": "left", "axes.titleweight": "normal", "axes.spines.top": False,
@@ -108,7 +108,8 @@ class Sheet:
         light = mark.stepping == "matched"
         (panel or self.panel).plot(
             x, y, linestyle=dashes, marker=marker, color=colour, markeredgecolor=PAPER, markeredgewidth=0.6,
-            alpha=0.45 if light else 1.0, linewidth=1.1 if light else 1.6, gid=self.mark(mark), zorder=2 if light else 3,
+            alpha=0.45 if light else 1.0, linewidth=1.1 if light else 1.6, gid=self.mark(mark),
+            zorder=2 if light else 3,
         )  # fmt: skip
 
     def failures(self, failed: Sequence[tuple[str, Mark]]) -> None:
@@ -168,7 +169,7 @@ def log_axis(
 
 
 def _tidy(svg: bytes, marks: Sequence[Mark]) -> str:
-    root = ET.fromstring(svg)  # noqa: S314 - our own drawing
+    root = ET.fromstring(svg)
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag == f"{_SVG}defs" and child.find(f"{_SVG}style") is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 # After Okabe and Ito, darkened or lightened until 3:1 against the page: (light theme, dark theme).
 _KNOWN = {
@@ -17,7 +18,7 @@ _OTHERS = (
     ("#b0487f", "#ee9cc6"), ("#8a6a00", "#e0b832"), ("#3f5fbf", "#9bb0ff"), ("#5e6b1f", "#b7c864"),
     ("#9b2f2f", "#ff9a92"), ("#3d7480", "#84c5d2"), ("#7a5640", "#d0a88c"), ("#5b5b66", "#b5b5c0"),
 )  # fmt: skip
-_NORMS = {
+_NORMS: dict[str, tuple[Any, str]] = {
     "default": ("-", "o"), "seminorm": ((0, (5, 2)), "s"), "mixed-seminorm": ((0, (1.2, 1.6)), "^"),
     "mixed": ((0, (6, 1.5, 1.2, 1.5)), "D"), "pooled": ((0, (3, 1)), "v"),
     "pooled-seminorm": ((0, (2, 2)), "P"),
@@ -61,7 +62,7 @@ def backends(names: Sequence[str]) -> dict[str, Colour]:
     return found
 
 
-def norm_style(name: str) -> tuple[object, str]:
+def norm_style(name: str) -> tuple[Any, str]:
     """Return the line style and marker of a norm, chosen by its name."""
     return _NORMS.get(name) or _OTHER_NORMS[_pick(name, len(_OTHER_NORMS))]
 

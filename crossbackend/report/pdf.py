@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from crossbackend.report.draw import Chart, Mark, Sheet, drawing, paper
+from crossbackend.report.draw import Chart, Sheet, drawing, paper
 from crossbackend.report.formats import clean_all
 from crossbackend.report.html import template
 from crossbackend.report.names import Names
@@ -59,7 +59,7 @@ def _data(view: View) -> dict[str, Any]:
     created = view.created
     return {
         "title": view.title, "name": view.name, "facts": view.facts, "command": view.command,
-        "created": None if created is None else [created.year, created.month, created.day, created.hour, created.minute],
+        "created": None if created is None else list(created.timetuple()[:5]),
         "summary": view.summary, "notices": view.notices, "damaged": view.damaged,
         "tiles": [list(tile) for tile in view.tiles],
         "warnings": [vars(warning) for warning in view.warnings],

@@ -67,7 +67,7 @@ def reference(found: dict[str, Any]) -> str:
     words = {
         "exact": "closed form",
         "ok": f"two independent routes agree to {floor}",
-        "uncertain": f"none: its routes differ by {floor}, more than {tolerance(UNCERTAIN_FLOOR)}, so no errors are shown",
+        "uncertain": f"none: its routes differ by {floor}, more than {tolerance(UNCERTAIN_FLOOR)}; no errors are shown",
         "failed": "none: no route finished",
         "missing": "none was computed",
     }

@@ -87,8 +87,8 @@ def _pair(cell: Agreement) -> str:
 
 def _plain(item: ProblemComparison, cell: Agreement) -> Cell:
     errors = [
-        error for r in item.records
-        if (r.norm, r.rtol, r.stepping) == (cell.norm, cell.rtol, "native") and (error := at(r, "error", "all")) is not None
+        error for r in item.records if (r.norm, r.rtol, r.stepping) == (cell.norm, cell.rtol, "native")
+        and (error := at(r, "error", "all")) is not None
     ]  # fmt: skip
     if len(cell.backends) < 2:
         return Cell(count(len(cell.backends), "gradient"), kind="missing")

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from crossbackend.compare import Comparison, ProblemComparison
+from crossbackend.compare import UNSTABLE_FACTOR, Comparison, ProblemComparison
 from crossbackend.record import Status
 from crossbackend.report import cells, charts, costs, step_charts, verdict, why
 from crossbackend.report.draw import Chart
 from crossbackend.report.formats import count, join, moment, seconds, size, typographic, values, whole
-from crossbackend.report.names import Names, failed, names_of
+from crossbackend.report.names import Names, at, failed, names_of
 from crossbackend.report.problems import ProblemView, problem_view
 from crossbackend.report.table import Table
 
@@ -57,15 +57,13 @@ def build(comparison: Comparison) -> View:
     """Return the view of a comparison; what is missing in it is said, never guessed."""
     about = comparison.about if isinstance(comparison.about, dict) else {}
     names = names_of(comparison)
-    machine = about.get("machine") if isinstance(about.get("machine"), dict) else {}
-    versions = about.get("versions") if isinstance(about.get("versions"), dict) else {}
+    machine, versions = _facts_of(about, "machine"), _facts_of(about, "versions")
     return View(
         name=str(about.get("name") or "run"),
         created=moment(about.get("created")),
         facts=_facts(about, machine, names),
         names=names,
-        summary=[typographic(line) for line in comparison.summary()]
-        or ["There is nothing to compare in this run yet."],
+        summary=_summary(comparison),
         notices=_notices(comparison, about),
         tiles=_tiles(comparison),
         warnings=verdict.warnings(comparison),
@@ -79,6 +77,19 @@ def build(comparison: Comparison) -> View:
         numbers=cells.numbers(comparison),
         rows=cells.rows(comparison),
     )
+
+
+def _facts_of(about: dict[str, Any], key: str) -> dict[str, Any]:
+    found = about.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _summary(comparison: Comparison) -> list[str]:
+    lines = [typographic(line) for line in comparison.summary()]
+    if not comparison.records:
+        return [*lines, "This run has no records yet."]
+    nothing = "No verdict follows from the records of this run; the tables and charts below show what there is."
+    return lines or [nothing]
 
 
 def _facts(about: dict[str, Any], machine: dict[str, Any], names: Names) -> str:
@@ -98,8 +109,7 @@ def _fact(key: str, value: Any) -> str:
 def _notices(comparison: Comparison, about: dict[str, Any]) -> list[str]:
     found = []
     planned, have = about.get("planned"), len(comparison.records)
-    declined = len(about.get("declined") or [])
-    if isinstance(planned, int) and have < planned - declined:
+    if isinstance(planned, int) and have < planned:
         found.append(
             f"This run is not complete: {whole(have)} of {count(planned, 'planned record')} are there. "
             "Repeat the command to finish it; what is there is kept."
@@ -116,7 +126,7 @@ def _tiles(comparison: Comparison) -> list[tuple[str, str, str]]:
         for name, words in (
             ("pass", "agree"), ("fail", "disagree"), ("unstable", "unstable backwards"), ("missing", "without a pair"),
         )
-        if (n := found[name]) or name in ("pass", "fail")
+        if (n := found[name]) or (name in ("pass", "fail") and any(found.values()))
     ]  # fmt: skip
     bad = sum(failed(record) for record in comparison.records)
     tried = sum(record.status != Status.UNSUPPORTED for record in comparison.records)
@@ -133,47 +143,64 @@ def _tables(comparison: Comparison, names: Names) -> dict[str, Table]:
     return {table.name: table for table in tables}
 
 
+_LOOK = {
+    "nfe": (
+        "Gradient error against evaluations",
+        "Look for the curve furthest to the lower left: it reaches an error with the fewest evaluations. A curve that "
+        "does not fall as the tolerance tightens has an error that no tolerance removes.",
+    ),
+    "time": (
+        "Gradient error against time",
+        "Lower left is better. Distances between curves are ratios within this run; absolute times from a shared "
+        "machine mean little.",
+    ),
+    "savings": (
+        "Evaluations saved by the norm at equal tolerance",
+        "Above zero the norm saves evaluations of the backward pass. Read it with the charts of error: evaluations "
+        "saved at equal tolerance count only where the error does not grow.",
+    ),
+    "steps": (
+        "Where the backward solve stepped",
+        "Bars up are accepted steps, bars down rejected ones, along the problem's time. Rejections that vanish from "
+        "the left column to the right are steps that only the parameters' adjoint refused.",
+    ),
+    "reconstruction": (
+        "Does the reverse solve come back?",
+        f"How far y, integrated back, misses the stored solution. Above the dashed line ({UNSTABLE_FACTOR:.0f} times "
+        "rtol) the reverse solve amplifies errors and the gradient is not to be trusted.",
+    ),
+}
+
+
 def _groups(comparison: Comparison, names: Names) -> list[Group]:
-    def drawn(name: str, title: str, look: str, draw: Any, lacking: Any) -> Group:
-        found, absent = [], []
-        for index, item in enumerate(comparison.problems):
-            chart = draw(item, f"{name}-{index}")
-            if chart is None:
-                absent.append(f"{item.problem}: {lacking(item)}")
-            else:
-                found.append(chart)
-        return Group(name, title, look, found, absent)
-
-    return [
-        drawn("nfe", "Gradient error against evaluations",
-              "Look for the curve furthest to the lower left: it reaches an error with the fewest evaluations. A curve "
-              "that does not fall as the tolerance tightens has an error that no tolerance removes.",
-              lambda item, name: charts.work(item, names, "nfe", name), _no_error),
-        drawn("time", "Gradient error against time",
-              "Lower left is better. Distances between curves are ratios within this run; absolute times from a shared "
-              "machine mean little.",
-              lambda item, name: charts.work(item, names, "time", name),
-              lambda item: _no_error(item) if not _has_errors(item) else "no plan was timed."),
-        drawn("savings", "Evaluations saved by the norm at equal tolerance",
-              "Above zero the norm saves evaluations of the backward pass. Read it with the chart above: evaluations "
-              "saved at equal tolerance count only where the error does not grow.",
-              lambda item, name: charts.savings(item, names, name), lambda item: "no two norms to compare."),
-        drawn("steps", "Where the backward solve stepped",
-              "Bars up are accepted steps, bars down rejected ones, along the problem's time. Rejections that vanish from "
-              "the left column to the right are steps that only the parameters' adjoint refused.",
-              lambda item, name: step_charts.steps(item, names, name), lambda item: "no backward steps are stored."),
-        drawn("reconstruction", "Does the reverse solve come back?",
-              "How far y, integrated back, misses the stored solution. Above the dashed line (100 times rtol) the reverse "
-              "solve amplifies errors and the gradient is not to be trusted.",
-              lambda item, name: charts.reconstruction(item, names, name), lambda item: "not measured."),
-    ]  # fmt: skip
+    return [_group(name, comparison, names) for name in _LOOK]
 
 
-def _has_errors(item: ProblemComparison) -> bool:
-    return any(record.error.get("all") is not None for record in item.records)
+def _group(name: str, comparison: Comparison, names: Names) -> Group:
+    found, absent = [], []
+    for index, item in enumerate(comparison.problems):
+        chart = _chart(name, item, names, f"{name}-{index}")
+        if chart is None:
+            absent.append(f"{item.problem}: {_lacking(name, item)}")
+        else:
+            found.append(chart)
+    return Group(name, *_LOOK[name], found, absent)
 
 
-def _no_error(item: ProblemComparison) -> str:
-    if any(record.status == Status.OK for record in item.records):
+def _chart(group: str, item: ProblemComparison, names: Names, name: str) -> Chart | None:
+    if group in ("nfe", "time"):
+        return charts.work(item, names, group, name)
+    draw = {"savings": charts.savings, "steps": step_charts.steps, "reconstruction": charts.reconstruction}
+    return draw[group](item, names, name)
+
+
+def _lacking(group: str, item: ProblemComparison) -> str:
+    if not any(record.status == Status.OK for record in item.records):
+        return "no plan finished."
+    if group in ("nfe", "time") and not any(at(record, "error", "all") is not None for record in item.records):
         return "no reference gradient, so errors cannot be drawn."
-    return "no plan finished."
+    return {
+        "savings": "no second norm to compare with the default.",
+        "steps": "no native backward steps are stored.",
+        "time": "no plan with an error was timed.",
+    }.get(group, "not measured.")

@@ -1,5 +1,6 @@
 "use strict";
 (() => {
+  document.documentElement.classList.add("js");
   const all = (query, from = document) => Array.from(from.querySelectorAll(query));
 
   // Charts: a series is shown where its backend, its norm and its stepping are switched on.
