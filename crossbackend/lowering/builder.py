@@ -180,7 +180,12 @@ class Builder:
         return self.pack(cells, value.dtype)
 
     def pack(self, cells: np.ndarray, dtype: np.dtype) -> Node:
-        """Return an array made of cells."""
+        """Return an array made of cells; the array they were taken from where it is the same one."""
+        source = cells.flat[0].args[0] if cells.flat[0].op is ELEMENT else None
+        if source is not None and math.prod(source.shape) == cells.size:
+            same = zip(cells.flat, np.ndindex(source.shape), strict=True)
+            if all(cell.op is ELEMENT and cell.args[0] is source and cell.note == at for cell, at in same):
+                return self.reshape(source.args[0], cells.shape)
         places = ", ".join(f"{{{i}}}" for i in range(cells.size))
         natural = dtype in (np.float64, np.int64, np.bool_)
         kind = "" if natural else f", np.{dtype.name}"
@@ -210,7 +215,7 @@ class Builder:
         inner = node.args[0] if node.op.word == "reshaped" and node.args else node
         if inner.shape == shape:
             return inner
-        op = Op(f"{{0}}.reshape({', '.join(map(str, shape))})", needs=10, fresh=False, word="reshaped")
+        op = Op(f"{{0}}.reshape({', '.join(map(str, shape)) or '()'})", needs=10, fresh=False, word="reshaped")
         return self.node(op, (inner,), shape, inner.dtype)
 
     # --- arithmetic on cells, with the folding that changes no value ---
@@ -250,8 +255,12 @@ class Builder:
         return self.scalar(MULTIPLY, (a, b), a.dtype)
 
     def divide(self, a: Node, b: Node) -> Node:
-        """Return a / b of floats."""
-        return a if is_number(b, 1) else self.scalar(DIVIDE, (a, b), a.dtype)
+        """Return a / b of floats; where both may be Python's in the careful run too, one is made NumPy's."""
+        if is_number(b, 1):
+            return a
+        if b.literal is None and is_plain(a) and is_plain(b):
+            b = self.scalar(AS_FLOAT, (b,), b.dtype)
+        return self.scalar(DIVIDE, (a, b), a.dtype)
 
     def negate(self, a: Node) -> Node:
         """Return -a."""
@@ -265,3 +274,14 @@ class Builder:
 def is_number(node: Node, value: float) -> bool:
     """Tell whether a node is a literal scalar equal to `value`."""
     return node.literal is not None and node.shape == () and node.literal == value
+
+
+def is_plain(node: Node) -> bool:
+    """Tell whether a cell may be a Python float even in the careful run: it may come from literals alone."""
+    if node.literal is not None or node.op in (NAME, LITERAL) or node.op.word in PLAIN_ANY:
+        return node.literal is not None or not node.args or any(is_plain(arg) for arg in node.args)
+    return node.op.word in PLAIN_ALL and all(is_plain(arg) for arg in node.args)
+
+
+PLAIN_ANY = ("chosen", "maximum", "minimum", "result", "row", "logistic")
+PLAIN_ALL = ("add", "sub", "mul", "div", "neg", "abs")

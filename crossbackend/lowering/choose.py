@@ -139,8 +139,9 @@ class Choice:
         crossing: set[Var] = set()
         for eqn in group:
             if not all(var in self.static for var in eqn.outputs):
-                total += COSTS.get(eqn.name, ARRAY_COST if eqn.outputs[0].shape else 0.1)
-                total -= 0.0 if eqn.name in FREE else CELL_COST * work(eqn)
+                free = eqn.name in FREE or is_reshape(eqn)
+                total += 0.15 if is_reshape(eqn) else COSTS.get(eqn.name, ARRAY_COST if eqn.outputs[0].shape else 0.1)
+                total -= 0.0 if free else CELL_COST * work(eqn)
             crossing.update(v for v in eqn.inputs if self.makers.get(v) not in group)
             crossing.update(v for v in eqn.outputs if any(r not in group for r in self.readers.get(v, [])))
         for var in crossing:
@@ -151,6 +152,11 @@ class Choice:
             else:
                 total -= 0.08 + 0.01 * math.prod(var.shape) if var.shape else 0.03
         return total
+
+
+def is_reshape(eqn: Equation) -> bool:
+    """Tell whether a reduction runs over axes of size 1 alone."""
+    return eqn.name.startswith("reduce_") and math.prod(eqn.inputs[0].shape) == math.prod(eqn.outputs[0].shape)
 
 
 def products(eqn: Equation) -> int:

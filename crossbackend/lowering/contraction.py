@@ -99,6 +99,8 @@ def array_reduce(b: Builder, eqn: Equation, x: Value) -> list[Value]:
     if not axes:
         return only(eqn, b.array(x))
     node = b.full(x)
+    if all(x.shape[axis] == 1 for axis in axes) and x.shape != ():
+        return only(eqn, b.reshape(node, out.shape))
     if not x.size and eqn.name in EMPTY:
         return only(eqn, b.literal(np.full(out.shape, EMPTY[eqn.name]), out.dtype))
     inside = "" if len(axes) == len(x.shape) else (str(axes[0]) if len(axes) == 1 else str(axes))

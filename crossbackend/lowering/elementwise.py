@@ -156,7 +156,9 @@ def power(b: Builder, node: Node, exponent: int, dtype: np.dtype) -> Node:
     """Return an integer power by repeated squaring."""
     if exponent < 0:
         below = power(b, node, -exponent, dtype)
-        return b.node(DIVIDE, (b.literal(1.0, dtype), below), node.shape, dtype, cell=node.cell)
+        if node.cell:
+            return b.divide(b.literal(1.0, dtype), below)
+        return b.node(DIVIDE, (b.literal(1.0, dtype), below), node.shape, dtype)
     if exponent == 0:
         return b.literal(np.ones(node.shape), dtype) if node.shape else b.literal(1, dtype)
     result, square = None, node
@@ -251,7 +253,7 @@ def convert_cell(b: Builder, _eqn: Equation, cells: list[Node], dtype: np.dtype)
     if dtype == np.bool_:
         return b.scalar(AS_BOOL, (cell,), dtype)
     if cell.dtype.kind == "f":
-        return b.scalar(call("as_int", word="int", raises=True), (cell,), dtype)
+        return b.scalar(call(f"as_{dtype.name}", word="int", raises=True), (cell,), dtype)
     return b.scalar(call("int"), (cell,), dtype)
 
 

@@ -30,6 +30,7 @@ CALLS = {
     "custom_lin": "call_jaxpr",
 }
 BODIES = {"scan": ("jaxpr",), "while": ("cond_jaxpr", "body_jaxpr"), "cond": ("branches",)}
+PASSED = {"device_put", "name", "optimization_barrier"}  # each output is the input of the same place
 DROPPED = {"debug_callback", "debug_print"}
 
 
@@ -93,6 +94,7 @@ class Flattener:
     def __init__(self, known: Collection[str]) -> None:
         self.known = known
         self.missing: list[Mistake] = []
+        self.callers: list[Any] = []
 
     def run(self, closed: Any) -> Flat:
         """Return a closed jaxpr flat.
@@ -125,6 +127,14 @@ class Flattener:
         return [constant(a.val, a.aval) if hasattr(a, "val") else env[a] for a in jaxpr.outvars]
 
     def equation(self, eqn: Any, inputs: list[Var], flat: Flat) -> list[Var]:
+        """Append one equation (or what it calls) to `flat`, remembering the call for messages; return its outputs."""
+        self.callers.append(eqn)
+        try:
+            return self.printed(eqn, inputs, flat)
+        finally:
+            self.callers.pop()
+
+    def printed(self, eqn: Any, inputs: list[Var], flat: Flat) -> list[Var]:
         """Append one equation (or what it calls) to `flat` and return its outputs."""
         name = eqn.primitive.name
         if name in CALLS and CALLS[name] in eqn.params:
@@ -134,9 +144,17 @@ class Flattener:
         outputs = [variable(v) for v in eqn.outvars]
         if name in DROPPED:
             return outputs
+        if name in PASSED:
+            return inputs
+        if name == "cond" and inputs[0].constant is not None:
+            branches = eqn.params["branches"]
+            chosen = branches[min(max(int(inputs[0].constant), 0), len(branches) - 1)]
+            return self.inline(chosen.jaxpr, chosen.consts, inputs[1:], flat)
+        if name == "platform_index":  # chooses a branch of lax.platform_dependent
+            return [constant(platform(eqn.params["platforms"]), eqn.outvars[0].aval)]
         reason = self.refusal(eqn)
         if reason:
-            self.missing.append(mistake(eqn, reason))
+            self.missing.append(mistake(self.callers, reason))
             return outputs
         params = {key: value for key, value in eqn.params.items() if key not in BODIES.get(name, ())}
         inner = itertools.chain.from_iterable(
@@ -157,6 +175,14 @@ class Flattener:
         if name == "reduce_precision" and (eqn.params["exponent_bits"], eqn.params["mantissa_bits"]) != (11, 52):
             return "the primitive `reduce_precision` to another format than float64"
         return ""
+
+
+def platform(platforms: Any) -> int:
+    """Return the branch of a platform-dependent function that is meant for CPUs (the default comes as None)."""
+    for i, names in enumerate(platforms):
+        if names is None or "cpu" in names:
+            return i
+    return len(platforms) - 1
 
 
 def is_numeric(aval: Any) -> bool:
@@ -185,12 +211,16 @@ def constant(value: Any, aval: Any = None) -> Var:
     return Var(array.shape, array.dtype, array)
 
 
-def mistake(eqn: Any, reason: str) -> Mistake:
-    """Return the mistake of an equation that cannot be printed."""
+def mistake(callers: list[Any], reason: str) -> Mistake:
+    """Return the mistake of the last of `callers`, at the innermost one whose line JAX kept.
+
+    JAX traces its own jitted functions (`jnp.sort`) once and keeps no lines of theirs: the call's line counts.
+    """
     from jax.extend import source_info_util
 
+    lines = [source_info_util.summarize(eqn.source_info) for eqn in callers]
     return Mistake(
-        where=source_info_util.summarize(eqn.source_info),
+        where=next((line for line in reversed(lines) if line), "a traced function"),
         got=reason,
         expected="operations that can be printed as NumPy",
         fix='Write it with other operations, or run SciPy with engine="jax".',

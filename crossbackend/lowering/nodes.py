@@ -34,7 +34,8 @@ class Op:
     raises : bool
         Whether Python floats raise where NumPy gives inf or nan.
     fresh : bool
-        Whether an array result owns new memory (a view does not).
+        Whether an array result owns new memory. Otherwise it is a view of the first argument where the template
+        starts with it, and may be anything elsewhere.
     word : str
         First part of the name of a variable that holds the result.
     """
@@ -123,7 +124,8 @@ class Node:
         """Whether the array is new memory that nothing else refers to, views of such memory included."""
         if self.op.fresh:
             return not self.cell
-        return bool(self.args) and self.args[0].fresh and self.args[0].block is self.block
+        is_view = self.op.template.startswith("{0}") and bool(self.args)
+        return is_view and self.args[0].fresh and self.args[0].block is self.block
 
 
 @dataclass(eq=False)

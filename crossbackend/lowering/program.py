@@ -179,22 +179,26 @@ def finish(b: Builder, outputs: list[Value]) -> list[Node]:
     out = []
     for value in outputs:
         node = b.full(value)
-        name = "bool_" if value.dtype == np.bool_ else value.dtype.name
+        owner = node
+        while not owner.op.fresh and owner.op.template.startswith("{0}"):
+            owner = owner.args[0]
         if node.shape == () and (node.cell or node.literal is not None):
-            node = Node(Op(f"np.{name}({{0}})", word="result"), (node,), (), value.dtype, b.body)
+            name = "bool_" if value.dtype == np.bool_ else value.dtype.name
+            node = added(b, Op(f"np.{name}({{0}})", word="result"), node, value)
         elif node.shape == () and node.op.word == "part":
-            pass
-        elif not node.fresh or node.block is not b.body or node in seen:
-            node = Node(Op("np.array({0})", word="copied"), (node,), value.shape, value.dtype, b.body)
-        if node not in b.body.nodes and node.args and node.op.word in ("result", "copied"):
-            b.body.nodes.append(node)
-        root = node
-        seen.add(root)
-        while not root.op.fresh and root.args:
-            root = root.args[0]
-            seen.add(root)
+            pass  # x[3] is a NumPy scalar, which nobody can change
+        elif not node.fresh or node.block is not b.body or owner in seen:
+            node = added(b, Op("np.array({0})", word="copied"), node, value)
+        seen.add(owner)
         out.append(node)
     return out
+
+
+def added(b: Builder, op: Op, node: Node, value: Value) -> Node:
+    """Return a new node at the end of the inner function, never one that is there already."""
+    new = Node(op, (node,), value.shape, value.dtype, b.body)
+    b.body.nodes.append(new)
+    return new
 
 
 def assemble(name: str, traced: Traced, b: Builder, writer: Writer, results: list[Node]) -> tuple[str, bool]:

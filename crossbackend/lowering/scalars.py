@@ -111,12 +111,20 @@ def whole(function: Callable[[float], int]) -> Callable[[float], float]:
     return lambda x: float(function(x))
 
 
-def int_of(x: float) -> int:
-    """Truncate; raises on nan and inf, and on what an int64 does not hold."""
+def as_int(x: float) -> int:
+    """Truncate; raises on nan and inf, and on what an int32 does not hold."""
     n = int(x)
-    if not -(1 << 31) <= n < 1 << 31:
-        raise OverflowError
-    return n
+    if -2147483648 <= n <= 2147483647:
+        return n
+    raise OverflowError
+
+
+def as_unsigned(x: float) -> int:
+    """Truncate; raises on nan and inf, and on what an unsigned int32 does not hold."""
+    n = int(x)
+    if 0 <= n <= 4294967295:
+        return n
+    raise OverflowError
 
 
 NAMES = "exp expm1 log log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh sqrt atan2 nextafter".split()
@@ -136,7 +144,9 @@ SAME = {
 PYTHON = SimpleNamespace(
     unpack=np.ndarray.tolist,
     as_float=float,
-    as_int=int_of,
+    as_int64=as_int,
+    as_int32=as_int,
+    as_uint32=as_unsigned,
     floor=whole(math.floor),
     ceil=whole(math.ceil),
     round_even=round_even,
@@ -159,7 +169,9 @@ PYTHON = SimpleNamespace(
 NUMPY = SimpleNamespace(
     unpack=unpack_numpy,
     as_float=np.float64,
-    as_int=lambda x: int(runtime.to_int(x, np.int64)),
+    as_int64=lambda x: int(runtime.to_int(x, np.int64)),
+    as_int32=lambda x: int(runtime.to_int(x, np.int32)),
+    as_uint32=lambda x: int(runtime.to_int(x, np.uint32)),
     floor=np.floor,
     ceil=np.ceil,
     round_even=np.rint,

@@ -35,8 +35,9 @@ def spaced(old: tuple[int, ...], new: tuple[int, ...], dims: Any) -> tuple[int, 
 
 
 def cell_reshape(b: Builder, eqn: Equation, x: Value) -> list[Value]:
-    """Reshape, squeeze or expand cells."""
-    return moved(eqn, b.cells(x))
+    """Reshape (after a permutation, where there is one), squeeze or expand cells."""
+    order = eqn.params.get("dimensions") if eqn.name == "reshape" else None
+    return moved(eqn, b.cells(x).transpose(order) if order is not None else b.cells(x))
 
 
 def cell_transpose(b: Builder, eqn: Equation, x: Value) -> list[Value]:
@@ -85,6 +86,11 @@ def cell_slice(b: Builder, eqn: Equation, x: Value) -> list[Value]:
 def cell_rev(b: Builder, eqn: Equation, x: Value) -> list[Value]:
     """Turn axes of cells round."""
     return moved(eqn, np.flip(b.cells(x), eqn.params["dimensions"]))
+
+
+def cell_tile(b: Builder, eqn: Equation, x: Value) -> list[Value]:
+    """Repeat cells along every axis."""
+    return moved(eqn, np.tile(b.cells(x), eqn.params["reps"]))
 
 
 def cell_iota(b: Builder, eqn: Equation) -> list[Value]:
@@ -150,6 +156,9 @@ def array_broadcast(b: Builder, eqn: Equation, x: Value) -> list[Value]:
 def array_reshape(b: Builder, eqn: Equation, x: Value) -> list[Value]:
     """Reshape or squeeze; where only leading ones change, NumPy's broadcasting does it."""
     shape = eqn.outputs[0].shape
+    order = eqn.params.get("dimensions") if eqn.name == "reshape" else None
+    if order is not None and b.array(x).shape != ():
+        x = Value(tuple(x.shape[int(d)] for d in order), x.dtype, transpose(b, b.full(x), tuple(int(d) for d in order)))
     node = b.array(x)
     if math.prod(node.shape) == 1 and x.size > 1 and node.cell:
         return only(eqn, node)
@@ -270,6 +279,14 @@ def array_rev(b: Builder, eqn: Equation, x: Value) -> list[Value]:
     return only(eqn, b.node(view(f"{{0}}{index_source(parts)}", "reversed"), (node,), node.shape, node.dtype))
 
 
+def array_tile(b: Builder, eqn: Equation, x: Value) -> list[Value]:
+    """Repeat an array along every axis."""
+    out, reps = eqn.outputs[0], tuple(int(n) for n in eqn.params["reps"])
+    if b.array(x).shape == ():
+        return only(eqn, b.array(x))
+    return only(eqn, b.node(Op(f"np.tile({{0}}, {reps})", word="tiled"), (b.full(x),), out.shape, out.dtype))
+
+
 def array_iota(b: Builder, eqn: Equation) -> list[Value]:
     """Count along an axis; NumPy's broadcasting does the others."""
     out = eqn.outputs[0]
@@ -300,6 +317,12 @@ def array_unstack(b: Builder, eqn: Equation, x: Value) -> list[Value]:
     return out
 
 
+def array_empty(b: Builder, eqn: Equation) -> list[Value]:
+    """Return what nobody reads (JAX fills the branch that was not taken with it): zeros."""
+    out = eqn.outputs[0]
+    return [b.constant(np.zeros(out.shape, out.dtype))]
+
+
 CELL_STRUCTURE = {
     "broadcast_in_dim": cell_broadcast,
     "reshape": cell_reshape,
@@ -311,6 +334,7 @@ CELL_STRUCTURE = {
     "pad": cell_pad,
     "slice": cell_slice,
     "rev": cell_rev,
+    "tile": cell_tile,
     "iota": cell_iota,
     "split": cell_split,
     "unstack": cell_unstack,
@@ -326,7 +350,10 @@ ARRAY_STRUCTURE = {
     "pad": array_pad,
     "slice": array_slice,
     "rev": array_rev,
+    "tile": array_tile,
     "iota": array_iota,
     "split": array_split,
     "unstack": array_unstack,
+    "empty": array_empty,
+    "empty2": array_empty,
 }

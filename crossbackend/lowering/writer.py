@@ -16,7 +16,8 @@ from crossbackend.lowering.control import RESULT, STATEMENT, Arm, Assign, Statem
 from crossbackend.lowering.nodes import ATOM, ELEMENT, NAME, TEST, UNARY, Block, Node
 
 INLINE_CELLS = 60  # characters of an expression of Python floats that stands inside another
-INLINE_ARRAYS = 28  # the same of arrays, where one operation per line is easier to check
+INLINE_ARRAYS = 40  # the same of arrays, where one operation per line is easier to check
+INLINE_PACKED = 16  # the same of an element of an array made of Python floats
 INLINE_CONSTANT = 16  # elements of a constant that is printed where it is named
 TAKEN = {*keyword.kwlist, *dir(builtins), "np", "rt", "floats", "special", "constants", "unpack", "as_float", "as_int"}
 
@@ -70,6 +71,8 @@ class Writer:
             if reader.op in (STATEMENT, UNPACK) or not reader.op.template:
                 return False
             place = next(i for i, arg in enumerate(reader.args) if arg is node)
+            if reader.op.word == "packed" and len(self.expression(node)) > INLINE_PACKED:
+                return False
             if reader.op.template.count(f"{{{place}}}") != 1:
                 return False
         limit = INLINE_CELLS if node.cell else INLINE_ARRAYS
