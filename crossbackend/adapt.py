@@ -11,6 +11,7 @@ import copy
 import inspect
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -252,7 +253,7 @@ def jax(model: Any, call: Callable[..., Any] | None = None) -> tuple[JaxField, d
     raise_all(_active_dropout(model, library))
     pairs, structure = library.tree_util.tree_flatten_with_path(model)
     params: dict[str, Any] = {}
-    names, static, mistakes = [], [], []
+    static, mistakes = [], []
     for path, leaf in pairs:
         parts = [_part(key) for key in path]
         kind = np.dtype(leaf.dtype).kind if hasattr(leaf, "shape") and hasattr(leaf, "dtype") else ""
@@ -260,8 +261,7 @@ def jax(model: Any, call: Callable[..., Any] | None = None) -> tuple[JaxField, d
             where = f"adapt.jax, leaf {'/'.join(parts)!r}"
             mistakes.append(Mistake(where, f"dtype {leaf.dtype}", "a real dtype", "Split it into two real arrays."))
         is_param = bool(kind) and library.numpy.issubdtype(leaf.dtype, library.numpy.floating)
-        names.append(tuple(parts) if is_param else None)
-        static.append(None if is_param else np.asarray(leaf) if kind in ("i", "u", "b") else leaf)
+        static.append(Place(tuple(parts)) if is_param else np.asarray(leaf) if kind in ("i", "u", "b") else leaf)
         if is_param:
             # bfloat16 and its kin are no NumPy floats
             _put(params, parts, np.asarray(leaf, dtype=None if kind == "f" else np.float32).copy())
@@ -270,7 +270,16 @@ def jax(model: Any, call: Callable[..., Any] | None = None) -> tuple[JaxField, d
         expected = "a callable pytree with floating array leaves, such as an equinox.Module"
         fix = "A plain function is a vector field as it is: pass it to Problem."
         raise UserError(Mistake("adapt.jax", f"{type(model).__name__} without any", expected, fix))
-    return JaxField(structure, names, static, call or _jax_call(model)), params
+    # A parameter's place is held by its name; the whole travels as a model, whose structure is found anew.
+    template = library.tree_util.tree_unflatten(structure, static)
+    return JaxField(template, call or _jax_call(model)), params
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a parameter stands in `params`, in the place of that leaf of a model."""
+
+    path: tuple[str, ...]
 
 
 class JaxField:
@@ -278,23 +287,29 @@ class JaxField:
 
     library = "jax"
 
-    def __init__(
-        self, structure: Any, names: list[tuple[str, ...] | None], static: list[Any], call: Callable[..., Any]
-    ) -> None:
-        self.structure, self.names, self.static, self.call = structure, names, static, call
+    def __init__(self, template: Any, call: Callable[..., Any]) -> None:
+        import jax as library
+
+        self.template, self.call = template, call
+        self._leaves, self._structure = library.tree_util.tree_flatten(template)
+
+    def __reduce__(self) -> tuple[type[JaxField], tuple[Any, Callable[..., Any]]]:
+        """Leave out the structure: equinox's does not survive pickling."""
+        return type(self), (self.template, self.call)
 
     def model(self, params: Any) -> Any:
         """Return the model with these parameters."""
         import jax as library
 
         leaves = []
-        for name, leaf in zip(self.names, self.static, strict=True):
-            if name is not None:
-                leaf = params
-                for part in name:
-                    leaf = leaf[part]
-            leaves.append(leaf)
-        return library.tree_util.tree_unflatten(self.structure, leaves)
+        for leaf in self._leaves:
+            found = leaf
+            if isinstance(leaf, Place):
+                found = params
+                for part in leaf.path:
+                    found = found[part]
+            leaves.append(found)
+        return library.tree_util.tree_unflatten(self._structure, leaves)
 
     def __call__(self, t: Any, y: Any, params: Any, data: Any) -> Any:
         """Return dy/dt."""

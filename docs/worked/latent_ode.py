@@ -33,9 +33,8 @@ rng = np.random.default_rng(0)
 ts = np.sort(rng.uniform(0.0, 2.0, 8))
 mask = (rng.uniform(size=(8, 3, 1)) < 0.7).astype(float)
 values = mask * np.sin(3 * ts[:, None, None] + np.arange(3)[:, None])
-gaps = np.diff(ts, append=ts[-1])[:, None, None] * np.ones_like(mask)
-seen = np.concatenate([gaps, values, mask], axis=2)
-shapes = {"in": (3, 5), "back": (5, 5), "out": (5, 4), "w1": (2, 6), "w2": (6, 2), "read": (2, 1)}
-params = {name: 0.4 * rng.normal(size=shape) for name, shape in shapes.items()}
+seen = np.concatenate([np.diff(ts, append=ts[-1])[:, None, None] + 0 * mask, values, mask], axis=2)
+sizes = {"in": (3, 5), "back": (5, 5), "out": (5, 4), "w1": (2, 6), "w2": (6, 2), "read": (2, 1)}
+params = {name: 0.4 * rng.normal(size=size) for name, size in sizes.items()}
 data = {"seen": seen[::-1], "values": values, "mask": mask, "noise": rng.normal(size=(3, 2)), "h0": np.zeros((3, 5))}
 problem = Problem("latent_ode", vector_field, loss, params, initial, ts, data)
