@@ -12,7 +12,7 @@ concatenation, with a weight per block; weight 0 leaves a block out.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,7 +61,7 @@ class Norm:
             return float(self.weights[block])
         return float(self.weights.get(block.split("/", 1)[0], 0.0))
 
-    def sees(self, block: str, integrals: tuple[str, ...] = ()) -> bool:
+    def sees(self, block: str, integrals: Sequence[str] = ()) -> bool:
         """Whether the norm may look at a block, given the problem's declared integrals."""
         group, _, entry = block.partition("/")
         if self.without_integrals and group in ("y", "a_y") and entry in integrals:
@@ -168,7 +168,7 @@ def rms(array: Any, xp: Any = np) -> Any:
     return xp.sqrt(xp.sum(array * array) / size)
 
 
-def evaluate(norm: Norm, blocks: Blocks, xp: Any, integrals: tuple[str, ...] = ()) -> Any:
+def evaluate(norm: Norm, blocks: Blocks, xp: Any, integrals: Sequence[str] = ()) -> Any:
     """Return the norm of named blocks of error over scale.
 
     `rms y` and `rms a_y` are over the whole state: the entries of a dict state are concatenated first.
@@ -180,7 +180,7 @@ def evaluate(norm: Norm, blocks: Blocks, xp: Any, integrals: tuple[str, ...] = (
         Arrays of one library, any shapes.
     xp : module
         `numpy`, `torch` or `jax.numpy`.
-    integrals : tuple of str
+    integrals : sequence of str
         State entries declared integrals; a norm `without_integrals` does not see them.
 
     Returns
@@ -242,7 +242,7 @@ def snap_float(ratio: float) -> float:
 
 
 def flat(
-    norm: Norm, shapes: Mapping[str, tuple[int, ...]], *, snapped: bool = False, integrals: tuple[str, ...] = ()
+    norm: Norm, shapes: Mapping[str, tuple[int, ...]], *, snapped: bool = False, integrals: Sequence[str] = ()
 ) -> Callable[[np.ndarray], float]:
     """Return the norm as a function of one flat NumPy vector that holds the blocks one after the other.
 
@@ -253,7 +253,7 @@ def flat(
         Every block's name and shape in the order they stand in, left-out ones too.
     snapped : bool
         Round the result by `snap`, for matched stepping.
-    integrals : tuple of str
+    integrals : sequence of str
         State entries declared integrals.
     """
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}

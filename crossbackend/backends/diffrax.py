@@ -47,7 +47,11 @@ def controllers() -> SimpleNamespace:
     import jax.numpy as jnp
     from jax import lax
 
-    class Hairer(diffrax.PIDController):
+    # As Any: equinox makes dataclasses of these, and diffrax declares attributes that its own classes override.
+    controller: Any = diffrax.PIDController
+    abstract: Any = diffrax.AbstractAdaptiveStepSizeController
+
+    class Hairer(controller):
         first: Any = None
 
         def init(
@@ -78,7 +82,7 @@ def controllers() -> SimpleNamespace:
             # The step size is no part of the gradient, here as everywhere in diffrax.
             return lax.stop_gradient(jnp.minimum(100 * h0, h1))
 
-    class Watching(diffrax.AbstractAdaptiveStepSizeController):
+    class Watching(abstract):
         inner: Any
         note: Callable[..., None]
 
@@ -104,7 +108,8 @@ def controllers() -> SimpleNamespace:
             self, t0: Any, t1: Any, y0: Any, y1_candidate: Any, args: Any, y_error: Any, error_order: Any, state: Any
         ) -> Any:
             out = self.inner.adapt_step_size(t0, t1, y0, y1_candidate, args, y_error, error_order, state)
-            jax.debug.callback(self.note, t0, t1, out[0], y1_candidate)
+            y1 = y1_candidate[0] if isinstance(y1_candidate, tuple) else y1_candidate
+            jax.debug.callback(self.note, *_bits((t0, t1)), out[0], *_bits(jax.tree_util.tree_leaves(y1)))
             return out
 
     return SimpleNamespace(Hairer=Hairer, Watching=Watching)
@@ -131,22 +136,22 @@ class Watched:
 
     def field(self, t: Any, y_max: Any, finite: Any) -> None:
         """Note one evaluation."""
-        self.now.field(float(t), float(y_max), bool(finite))
+        self.now.field(float(_floats(t)), float(_floats(y_max)), bool(finite))
 
-    def forward_step(self, t0: Any, t1: Any, accepted: Any, y1: Any) -> None:
+    def forward_step(self, t0: Any, t1: Any, accepted: Any, *y1: Any) -> None:
         """Note an attempt of the forward pass."""
         del y1
-        self._step(self.forward, float(t0), float(t1), bool(accepted))
+        self._step(self.forward, float(_floats(t0)), float(_floats(t1)), bool(accepted))
 
-    def backward_step(self, t0: Any, t1: Any, accepted: Any, y1: Any) -> None:
+    def backward_step(self, t0: Any, t1: Any, accepted: Any, *y1: Any) -> None:
         """Note an attempt of the backward pass, whose times arrive negated."""
-        start, end = -float(t0), -float(t1)
+        start, end = -float(_floats(t0)), -float(_floats(t1))
         self._step(self.backward, start, end, bool(accepted))
         if not accepted or len(self.back) == len(self.targets):
             return
         target = self.targets[len(self.back)]
         if end <= target + 1e-13 * max(abs(target), abs(start)):  # diffrax ends within 100 ulp
-            self.back[target] = _flat(y1[0])
+            self.back[target] = _flat([_floats(leaf) for leaf in y1])
 
     def _step(self, watch: Watch, t0: float, t1: float, accepted: bool) -> None:
         try:
@@ -154,6 +159,23 @@ class Watched:
         except SolveStopped:
             self.stopped = True
             raise
+
+
+def _bits(arrays: Any) -> list[Any]:
+    """Return float64 arrays as pairs of 32-bit words.
+
+    A host callback runs in a thread where x64 is not switched on, and would be handed float32.
+    """
+    import jax.numpy as jnp
+    from jax import lax
+
+    return [lax.bitcast_convert_type(a, jnp.uint32) if a.dtype == jnp.float64 else a for a in map(jnp.asarray, arrays)]
+
+
+def _floats(bits: Any) -> np.ndarray:
+    """Return what `_bits` packed."""
+    array = np.asarray(bits)
+    return array.view(np.float64)[..., 0] if array.dtype == np.uint32 else array
 
 
 def _flat(state: Any) -> np.ndarray:
@@ -227,7 +249,7 @@ class DiffraxCompiled:
     def _controller(self, norm: Callable[[Any], Any] | None, rtol: Any, atol: Any, note: Any) -> Any:
         import diffrax
 
-        own = {} if norm is None else {"norm": norm}
+        own: dict[str, Any] = {} if norm is None else {"norm": norm}
         if self.matched or self.plan.first_step is not None:
             made = controllers().Hairer(rtol=rtol, atol=atol, first=self._first_step(), **own)
         else:
@@ -291,7 +313,7 @@ class DiffraxCompiled:
             leaves = [jnp.max(jnp.abs(leaf)) for leaf in tree.values(y) if leaf.size]
             y_max = jnp.max(jnp.stack(leaves))
             finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in tree.values(dy)]))
-            jax.debug.callback(self.watched.field, t, y_max, finite)
+            jax.debug.callback(self.watched.field, *_bits((t, y_max)), finite)
         return dy
 
     def _solve_chain(self, y0: Any, used: Any, rtol: Any, atol: Any, *, watched: bool) -> Any:
@@ -411,10 +433,10 @@ class DiffraxCompiled:
             "breakpoints": ("chain of solves" if self.chained else "jump_ts") if inner else "none",
             "max_steps": MAX_STEPS,
         }
-        own = self.norm is None
-        forward = {**common, "norm": "rms y" if own else self.norm.forward().describe()}
+        norm = self.norm
+        forward = {**common, "norm": "rms y" if norm is None else norm.forward().describe()}
         forward["outputs"] = "one solve per piece" if self.chained else "dense output"
-        backward = {**common, "norm": pooled[self.plan.norm] if own else self.norm.describe()}
+        backward = {**common, "norm": pooled[self.plan.norm] if norm is None else norm.describe()}
         return {"forward": forward, "backward": {**backward, "outputs": "restart at every output", "a_t": False}}
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from scipy.integrate import RK45, solve_ivp
@@ -77,6 +77,7 @@ class NormRK45(RK45):
             self.h_abs = self._first_step(length)
 
     def _first_step(self, length: float) -> float:
+        assert self.block_norm is not None
         return first_step(
             self.fun, self.t, self.y, self.f, self.direction, self.rtol, self.atol, self.block_norm, length
         )
@@ -98,13 +99,11 @@ class MatchedRK45(NormRK45):
 
     def _first_step(self, length: float) -> float:
         del length  # they do not clip it
-        return first_step(
-            self.fun, self.t, self.y, self.f, self.direction, self.rtol, self.atol, self.block_norm, math.inf
-        )
+        return super()._first_step(math.inf)
 
-    def _step_impl(self) -> tuple[bool, str | None]:
+    def _step_impl(self) -> Any:
         ok, message = super()._step_impl()
-        if ok:  # a factor in [1, 10] after acceptance, whatever was rejected before
+        if ok and self.h_previous is not None:  # a factor in [1, 10] after acceptance, whatever was rejected before
             factor = 10.0 if self.error == 0 else min(10.0, max(1.0, 0.9 * self.error**-0.2))
             self.h_abs = abs(self.h_previous) * factor
         return ok, message
@@ -163,7 +162,7 @@ class Solve:
         self.watched = watched
         self.forward: Watch | None = None
         self.backward: Watch | None = None
-        self.ys: np.ndarray | None = None
+        self.ys = np.zeros((0, 0))
         self.stored: dict[float, np.ndarray] = {}
         self.back: dict[float, np.ndarray] = {}
 
@@ -205,19 +204,17 @@ class Solve:
         bare = self.of.system.function("field" if which == "forward" else "adjoint")
         watch = self.forward if which == "forward" else self.backward
         n = self.of.system.layout.size
-        if lo == -math.inf and hi == math.inf:
-            clipped = bare
-        else:
 
-            def clipped(t: float, z: np.ndarray) -> np.ndarray:
-                return bare(min(max(t, lo), hi), z)
+        def inside(t: float, y: np.ndarray) -> np.ndarray:
+            return bare(min(max(t, lo), hi), y)
 
+        clipped = bare if lo == -math.inf and hi == math.inf else inside
         if watch is None:
             return clipped
 
-        def counted(t: float, z: np.ndarray) -> np.ndarray:
-            out = clipped(t, z)
-            watch.field(float(t), max_abs(z[:n]), bool(np.isfinite(out[:n]).all()))
+        def counted(t: float, y: np.ndarray) -> np.ndarray:
+            out = clipped(t, y)
+            watch.field(float(t), max_abs(y[:n]), bool(np.isfinite(out[:n]).all()))
             return out
 
         return counted
@@ -227,12 +224,12 @@ class Solve:
         ts = self.of.problem.ts
         if chain is None:
             solution = solve_ivp(
-                self._function("forward"), (ts[0], ts[-1]), y0, method=self.of.method, t_eval=ts,
+                self._function("forward"), (ts[0], ts[-1]), y0, method=cast(Any, self.of.method), t_eval=ts,
                 **self._options("forward"),
             )  # fmt: skip
             if not solution.success:
                 raise SolveFailed(solution.message)
-            self.ys = solution.y.T
+            self.ys = np.ascontiguousarray(solution.y.T)
             self.stored = dict(zip(ts, self.ys, strict=True))
             return
         y, self.stored = y0, {ts[0]: y0}
@@ -326,8 +323,9 @@ class ScipyCompiled:
                 gradient = None
             except SolveFailed as error:
                 gradient, words = None, str(error)
-        ys = None if solve.ys is None else self._states(solve.ys)
-        if gradient is None:
+        ys = self._states(solve.ys) if len(solve.ys) else None
+        assert solve.forward is not None  # it was watched
+        if gradient is None or solve.backward is None:
             return failed(solve.forward, solve.backward, ys, words)
         error = reconstruction(solve.stored, solve.back)
         steps = solve.forward.steps(), solve.backward.steps()

@@ -66,8 +66,7 @@ class WatchedField(Field):
         dy = super().__call__(t, y)
         state, slope = _flat(y), _flat(dy)
         self.watched.now.field(float(t.detach()), max_abs(state), bool(np.isfinite(slope).all()))
-        if self.watched.dense is not None:
-            self.watched.dense.stage(slope)
+        self.watched.dense.stage(slope)
         return dy
 
     def callback_accept_step(self, t0: Any, y0: Any, dt: Any) -> None:
@@ -110,7 +109,7 @@ class Watched:
         span = (times[0], times[-1])
         self.forward, self.backward = Watch(y0_max, span), Watch(y0_max, span)
         self.now = self.forward
-        self.dense: DenseStep | None = None
+        self.dense = DenseStep()
         self.targets = times[-2::-1]
         self.back: dict[float, np.ndarray] = {}
 
@@ -301,7 +300,7 @@ class TorchCompiled:
             gradient = self._gradient(lambda *clip: WatchedField(self, watched, *clip), rtol, atol, turn)
         except (SolveStopped, AssertionError) as error:
             # torchdiffeq reports an underflow and a state that is not finite by assert.
-            backward = None if watched.dense is None else watched.backward
+            backward = None if watched.now is watched.forward else watched.backward
             return failed(watched.forward, backward, seen.get("ys"), str(error))
         error = reconstruction(seen["stored"], watched.back)
         steps = watched.forward.steps(), watched.backward.steps()
@@ -328,10 +327,10 @@ class TorchCompiled:
             "ends": "clipped by step_t" if self.matched else "overshoots and interpolates",
             "breakpoints": ("chain of solves" if self.chained else "jump_t") if inner else "none",
         }
-        own = self.norm is None
-        forward = {**common, "norm": state if own else self.norm.forward().describe()}
+        norm = self.norm
+        forward = {**common, "norm": state if norm is None else norm.forward().describe()}
         forward["outputs"] = "one solve per piece" if self.chained else "dense output"
-        backward = {**common, "norm": default[self.plan.norm] if own else self.norm.describe()}
+        backward = {**common, "norm": default[self.plan.norm] if norm is None else norm.describe()}
         return {"forward": forward, "backward": {**backward, "outputs": "restart at every output", "a_t": True}}
 
 

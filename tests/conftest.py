@@ -1,0 +1,38 @@
+"""Settings of all tests: what must be installed, and one seed."""
+
+import os
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+from crossbackend import registry
+
+settings.register_profile("crossbackend", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("crossbackend")
+
+# JAX looks for a GPU when it starts; the tests are about the CPU.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+
+def pytest_sessionstart(session):
+    """Fail, instead of skipping, where a backend that must be there is missing (REQUIRE_BACKENDS)."""
+    required = [name for name in os.environ.get("REQUIRE_BACKENDS", "").split(",") if name]
+    lacking = {name: registry.missing(name) for name in required if registry.missing(name)}
+    if lacking:
+        pytest.exit(f"REQUIRE_BACKENDS: not installed: {lacking}", returncode=3)
+
+
+def pytest_generate_tests(metafunc):
+    """Run a test with an argument `backend` for every registered backend; a missing one is skipped."""
+    if "backend" in metafunc.fixturenames:
+        marks = [
+            pytest.param(name, marks=pytest.mark.skipif(bool(registry.missing(name)), reason=f"{name} not installed"))
+            for name in registry.names()
+        ]
+        metafunc.parametrize("backend", marks, ids=list(registry.names()), scope="session")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20211121)
