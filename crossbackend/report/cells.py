@@ -109,14 +109,21 @@ def failures(comparison: Comparison) -> Table:
     for key in sorted(merged, key=lambda k: (k[0] == "unsupported", *k)):
         status, backend, message, _ = key
         own = merged[key]
-        cells = join(dict.fromkeys(f"{r.norm}, {r.stepping}" for r in own))
+        cells = _where(own)
         rtols = join(tolerance(r) for r in sorted({r.rtol for r in own}, reverse=True))
         problems = join(dict.fromkeys(r.problem for r in own))
         keys.append((status.replace("_", " "), backend))
         bodies.append([Cell(problems), Cell(f"{cells}; rtol {rtols}"), Cell(message, note=own[0].status.advice)])
     caption = "Plans without a result: the library's words, and what to do."
-    columns = ["status", "backend", "problem", "norm, stepping, tolerance", "message and advice"]
+    columns = ["status", "backend", "problem", "where", "message and advice"]
     return Table("failures", caption, columns, grouped(keys, bodies))
+
+
+def _where(records: list[Record]) -> str:
+    norms: dict[str, dict[str, None]] = {}
+    for record in records:
+        norms.setdefault(record.stepping, {})[record.norm] = None
+    return "; ".join(f"{stepping}: {join(found)}" for stepping, found in norms.items())
 
 
 def declined(comparison: Comparison) -> Table:

@@ -38,13 +38,13 @@ def work(item: ProblemComparison, names: Names, axis: str, name: str) -> Chart |
     sheet.failures(_failures(item.records, names))
     what = "evaluations of the vector field" if axis == "nfe" else "median time"
     label = f"{item.problem}: relative gradient error against {what}, a curve for each backend and norm"
-    return sheet.finish(item.problem, clean(label), _floor_note(floor, near))
+    return sheet.finish(item.problem, clean(label), _floor_note(floor))
 
 
-def _floor_note(floor: float | None, near: bool) -> str:
+def _floor_note(floor: float | None) -> str:
     if floor is None:
         return ""
-    return f"reference good to {sci(floor, 1)}" + ("" if near else ", below the chart")
+    return f"reference good to {sci(floor, 1)}"
 
 
 def _floor(panel: Any, floor: float) -> None:

@@ -174,7 +174,7 @@ def _tidy(svg: bytes, marks: Sequence[Mark]) -> str:
         for child in list(parent):
             if child.tag == f"{_SVG}defs" and child.find(f"{_SVG}style") is not None:
                 parent.remove(child)
-    for element in root.iter():
+    for element in list(root.iter()):  # titles that are added on the way keep their text
         element.text = element.text if element.tag.endswith("text") else None
         element.tail = None
         _tidy_element(element)

@@ -147,7 +147,8 @@ _LOOK = {
     "nfe": (
         "Gradient error against evaluations",
         "Look for the curve furthest to the lower left: it reaches an error with the fewest evaluations. A curve that "
-        "does not fall as the tolerance tightens has an error that no tolerance removes.",
+        "does not fall as the tolerance tightens has an error that no tolerance removes. Dashed line and band: where "
+        "the reference's own error begins to count.",
     ),
     "time": (
         "Gradient error against time",

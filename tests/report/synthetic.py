@@ -10,7 +10,10 @@ from crossbackend.compare import Comparison, compare
 from crossbackend.record import Record, Status
 from crossbackend.store import Run
 
-HOSTILE = "</script><b onmouseover=alert(1)>\"bold\"</b> <!-- #set page(fill: red) $x$ #panic() @ref *a* _b_ \\\\ '&amp;' \x07"
+HOSTILE = (
+    '</script><b onmouseover=alert(1)>"bold"</b> <!-- #set page(fill: red) $x$ #panic() @ref *a* _b_ \\\\ '
+    "'&amp;' \x07"
+)
 BACKENDS = ("diffrax", "scipy", "torchdiffeq")
 CELLS = (
     ("native", "default"), ("native", "seminorm"), ("native", "mixed-seminorm"),
@@ -89,8 +92,8 @@ def record(problem: str, backend: str, stepping: str, norm: str, rtol: float) ->
     if not shared:
         base = total * SPEED.get(backend, 1e-4)
         found.time = {
-            "compile_s": 2.3 if backend == "diffrax" else 0.0, "first_s": base * 3, "min_s": base, "median_s": base * 1.1,
-            "q1_s": base * 1.05, "q3_s": base * 1.3, "repeats": 5,
+            "compile_s": 2.3 if backend == "diffrax" else 0.0, "first_s": base * 3, "min_s": base,
+            "median_s": base * 1.1, "q1_s": base * 1.05, "q3_s": base * 1.3, "repeats": 5,
         }  # fmt: skip
     found.peak_memory_bytes = 400_000_000
     first = "Hairer" if shared or backend != "diffrax" else "0.01, at every restart"

@@ -5,7 +5,13 @@
 
   // Charts: a series is shown where its backend, its norm and its stepping are switched on.
   const switches = all("[data-switch]");
-  const redraw = () => {
+  const redraw = (event) => {
+    if (event) {
+      const { dataset, value, checked } = event.target;
+      for (const box of switches) {
+        if (box.dataset.switch === dataset.switch && box.value === value) box.checked = checked;
+      }
+    }
     const off = { b: new Set(), n: new Set(), s: new Set() };
     switches.filter((box) => !box.checked).forEach((box) => off[box.dataset.switch].add(box.value));
     for (const mark of all(".mark")) {
