@@ -63,7 +63,7 @@ def sweeps(records: Iterable[Record], names: Names) -> dict[tuple[str, str, str]
     """Return records by (backend, norm, stepping), each from the loosest tolerance to the tightest."""
     found: dict[tuple[str, str, str], list[Record]] = {}
     rank = {name: index for index, name in enumerate(names.norms)}
-    for record in sorted(records, key=lambda r: (r.backend, rank[r.norm], r.stepping, -r.rtol, r.digest)):
+    for record in sorted(records, key=lambda r: (r.backend, rank[r.norm], r.stepping != "native", -r.rtol, r.digest)):
         found.setdefault((record.backend, record.norm, record.stepping), []).append(record)
     return found
 

@@ -130,6 +130,8 @@ def _tiles(comparison: Comparison) -> list[tuple[str, str, str]]:
     ]  # fmt: skip
     bad = sum(failed(record) for record in comparison.records)
     tried = sum(record.status != Status.UNSUPPORTED for record in comparison.records)
+    if not tried:
+        return tiles
     return [*tiles, (whole(bad), f"of {whole(tried)} plans did not finish", "fail" if bad else "pass")]
 
 

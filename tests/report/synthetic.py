@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from crossbackend.compare import Comparison, compare
 from crossbackend.record import Record, Status
+from crossbackend.report.view import View, build
 from crossbackend.store import Run
 
 HOSTILE = (
@@ -143,8 +146,6 @@ def reference(name: str) -> dict[str, Any]:
 
 def run(*, hostile: bool = False) -> Run:
     """Return 6 problems x 3 backends x 4 tolerances x 5 (norm, stepping): 360 records."""
-    from pathlib import Path
-
     found = Run(Path("."), about())
     for problem in PROBLEMS:
         found.cards[problem] = card(problem, hostile=hostile)
@@ -197,14 +198,22 @@ def full() -> Comparison:
 
 
 def empty() -> Comparison:
-    from pathlib import Path
-
     return compare(Run(Path(".")))
 
 
 def single() -> Comparison:
-    from pathlib import Path
-
     found = Run(Path("."), {"format": 1, "name": "one"})
     found.records = [record("lotka_volterra", "diffrax", "native", "default", 1e-6)]
     return compare(found)
+
+
+MADE = {
+    "full": full, "empty": empty, "single": single, "hostile": lambda: compare(run(hostile=True)),
+    "names": lambda: compare(hostile_name_run()),
+}  # fmt: skip
+
+
+@cache
+def shown(name: str) -> View:
+    """Return the view of a made-up run, built once a session."""
+    return build(MADE[name]())

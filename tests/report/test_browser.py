@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from crossbackend.report import html, view
+from crossbackend.report import html
 from tests.report import synthetic
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -73,7 +73,7 @@ def chromium(page, tmp_path, *flags):
 
 @pytest.fixture(scope="module")
 def page():
-    return html.render(view.build(synthetic.full())).decode()
+    return html.render(synthetic.shown("full")).decode()
 
 
 def test_switches_sorting_filtering_and_csv(page, tmp_path):
