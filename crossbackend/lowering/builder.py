@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -43,7 +43,7 @@ class Builder:
         self.literals: dict[Any, Node] = {}
 
     @contextmanager
-    def inside(self, block: Block) -> Iterable[Block]:  # type: ignore[misc]
+    def inside(self, block: Block) -> Iterator[Block]:
         """Make `block` the innermost open one."""
         outer, self.block = self.block, block
         try:
@@ -145,7 +145,6 @@ class Builder:
 
     def element(self, unpacked: Node, index: tuple[int, ...]) -> Node:
         """Return one element of what `unpack` gave."""
-        op = Op("", word=f"{unpacked.args[0].hint}")
         key = ("element", id(unpacked), index)
         home = unpacked.block
         if key not in home.known:
@@ -153,7 +152,6 @@ class Builder:
             node = Node(ELEMENT, (unpacked,), (), unpacked.dtype, home, cell=True, note=index, hint=hint)
             home.known[key] = node
             home.nodes.append(node)
-        del op
         return home.known[key]
 
     def cell(self, node: Node) -> Node:

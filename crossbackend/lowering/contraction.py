@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from crossbackend.lowering.builder import Builder
-from crossbackend.lowering.elementwise import AND_CELL, OR_CELL, extreme
 from crossbackend.lowering.flat import Equation
+from crossbackend.lowering.maths_cells import AND_CELL, OR_CELL, extreme
+from crossbackend.lowering.moves_arrays import only, transpose
 from crossbackend.lowering.nodes import ATOM, PRODUCT, Node, Op, Value
-from crossbackend.lowering.structure import only, transpose
 
 MATMUL = Op("{0} @ {1}", PRODUCT, (PRODUCT, PRODUCT + 1), word="dot")
 
@@ -39,10 +39,10 @@ def array_dot(b: Builder, eqn: Equation, x: Value, y: Value) -> list[Value]:
     rows = tuple(x.shape[d] for d in left_free)
     columns = tuple(y.shape[d] for d in right_free)
     inner = math.prod(x.shape[d] for d in left)
-    m_shape = (*batch, math.prod(rows), inner) if rows or batch else (inner,)
-    n_shape = (*batch, inner, math.prod(columns)) if columns or batch else (inner,)
+    m_shape: tuple[int, ...] = (*batch, math.prod(rows), inner) if rows or batch else (inner,)
+    n_shape: tuple[int, ...] = (*batch, inner, math.prod(columns)) if columns or batch else (inner,)
     m, n = b.reshape(m, m_shape), b.reshape(n, n_shape)
-    shape = batch + ((m_shape[-2],) if rows or batch else ()) + ((n_shape[-1],) if columns or batch else ())
+    shape = (*batch, *m_shape[len(batch) : -1], *n_shape[len(batch) + 1 :])
     return only(eqn, b.reshape(b.node(MATMUL, (m, n), shape, out.dtype), out.shape))
 
 
@@ -173,8 +173,8 @@ def cell_running(b: Builder, eqn: Equation, x: Value) -> list[Value]:
     last = None
     for i in reversed(order) if reverse else order:
         for index in np.ndindex(source.shape[1:]):
-            out[(i, *index)] = source[(i, *index)] if last is None else combine(
-                out[(last, *index)], source[(i, *index)]
+            out[(i, *index)] = (
+                source[(i, *index)] if last is None else combine(out[(last, *index)], source[(i, *index)])
             )
         last = i
     return [Value(x.shape, x.dtype, cells=np.moveaxis(out, 0, axis))]

@@ -13,14 +13,14 @@ import numpy as np
 from crossbackend.lowering.builder import Builder
 from crossbackend.lowering.choose import small
 from crossbackend.lowering.flat import Equation
-from crossbackend.lowering.nodes import Block, Node, Op, Value, call
-from crossbackend.lowering.structure import view
+from crossbackend.lowering.nodes import ATOM, Block, Node, Op, Value, call
 
 if TYPE_CHECKING:
     from crossbackend.lowering.primitives import Walk
 
 CARRIED = 8  # elements of a carried value that stays apart as Python floats
 STATEMENT = Op("", word="statement", fresh=False)
+ROW = Op("{0}[{1}]", needs=(ATOM, 0), fresh=False, word="row")
 RESULT = Op("", word="result", fresh=False)
 
 
@@ -81,10 +81,7 @@ def parts(b: Builder, value: Value, like: Value) -> list[Node]:
     """Return the nodes of `value` in the representation of `like`."""
     if like.cells is not None:
         return list(b.cells(value).flat)
-    node = b.full(value)
-    if node.literal is not None and value.shape:
-        node = b.node(Op("{0}", word="start"), (node,), value.shape, value.dtype) if not node.shape else node
-    return [node]
+    return [b.full(value)]
 
 
 def nodes_of(value: Value) -> list[Node]:
@@ -92,22 +89,14 @@ def nodes_of(value: Value) -> list[Node]:
     return list(value.cells.flat) if value.cells is not None else [value.array] if value.array is not None else []
 
 
-def close(b: Builder, statement: Statement, reads: list[Node], inner: list[Block]) -> Node:
-    """Add a statement to the block where all it reads is known."""
-    outside = [node for node in reads if all(node.block is not block for block in inner)]
-    home = deepest(b, outside, inner)
+def close(statement: Statement, reads: list[Node], home: Block) -> Node:
+    """Add a statement to the block around its own blocks."""
     node = Node(STATEMENT, tuple(reads), (), np.dtype(object), home, note=statement)
     home.nodes.append(node)
     return node
 
 
-def deepest(b: Builder, reads: list[Node], inner: list[Block]) -> Block:
-    """Return the block that a statement belongs in: that of its innermost block's parent."""
-    assert reads is not None
-    return inner[0].parent or b.bind
-
-
-def results(b: Builder, statement: Node, values: list[Value]) -> list[Value]:
+def results(statement: Node, values: list[Value]) -> list[Value]:
     """Return values that a later node may read: the statement's variables, after it."""
     out = []
     for value in values:
@@ -131,19 +120,15 @@ def home_of(b: Builder, values: list[Value]) -> Block:
     return b.home(nodes)
 
 
-def rows_of(b: Builder, x: Value, index: Node, block: Block) -> Value:
-    """Return one step's row of a scanned input."""
-    shape = x.shape[1:]
-    with_list = shape == () and small((), x.dtype)
-    whole = b.full(x)
-    with_block = block
-    assert with_block is index.block
-    if with_list:
+def row_of(b: Builder, x: Value, index: Node) -> Value:
+    """Return one step's row of a scanned input; of a vector as a Python scalar."""
+    whole, shape = b.full(x), x.shape[1:]
+    hint = f"{whole.hint}_i" if whole.hint else ""
+    if shape == () and small((), x.dtype):
         rows = b.node(call("unpack", 1, "list"), (whole,), x.shape, x.dtype)
-        cell = b.node(view("{0}[{1}]", "row"), (rows, index), (), x.dtype, cell=True, hint=f"{whole.hint}_i")
+        cell = b.node(ROW, (rows, index), (), x.dtype, cell=True, hint=hint)
         return Value((), x.dtype, cells=np.array(cell, object).reshape(()))
-    node = b.node(view("{0}[{1}]", "row"), (whole, index), shape, x.dtype, hint=f"{whole.hint}_i" if whole.hint else "")
-    return Value(shape, x.dtype, node)
+    return Value(shape, x.dtype, b.node(ROW, (whole, index), shape, x.dtype, hint=hint))
 
 
 def scan(walk: Walk, eqn: Equation, *values: Value) -> list[Value]:
@@ -151,40 +136,33 @@ def scan(walk: Walk, eqn: Equation, *values: Value) -> list[Value]:
     b, p = walk.builder, eqn.params
     n_consts, n_carry, length = p["num_consts"], p["num_carry"], p["length"]
     consts, inits, xs = values[:n_consts], values[n_consts : n_consts + n_carry], values[n_consts + n_carry :]
-    loop = Block(home_of(b, list(values)))
+    home = home_of(b, list(values))
+    loop = Block(home)
     index = b.name("i", (), np.int64, loop, cell=True)
     carried = [variables(b, v.shape, v.dtype, f"carry{i}", loop) for i, v in enumerate(inits)]
-    with b.inside(loop.parent or b.body):
+    with b.inside(home):
         starts = [node for v, like in zip(inits, carried, strict=True) for node in parts(b, v, like)]
         outs = eqn.outputs[n_carry:]
         rows = [b.name("rows", v.shape, v.dtype, loop) for v in outs]
-        empty = [
-            Node(Op(f"np.empty({v.shape}, np.{type_name(v.dtype)})"), (), v.shape, v.dtype, loop.parent or b.body)
-            for v in outs
-        ]
+        empty = [Node(Op(f"np.empty({v.shape}, np.{type_name(v.dtype)})"), (), v.shape, v.dtype, home) for v in outs]
     with b.inside(loop):
-        steps = [rows_of(b, x, index, loop) for x in xs]
+        steps = [row_of(b, x, index) for x in xs]
         done = walk.run(eqn.bodies[0], [*consts, *carried, *steps])
         nexts = [node for v, like in zip(done, carried, strict=False) for node in parts(b, v, like)]
-        stores = [Store(r, index, stored(b, v)) for r, v in zip(rows, done[n_carry:], strict=True)]
+        stores = [Store(r, index, b.array(v)) for r, v in zip(rows, done[n_carry:], strict=True)]
     targets = [node for v in carried for node in nodes_of(v)]
     count = f"reversed(range({length}))" if p["reverse"] else f"range({length})"
     arm = Arm(f"for {{0}} in {count}:", [index], loop, [*stores, *moves(targets, nexts)])
     before = [Assign([t], [s]) for t, s in zip([*targets, *rows], [*starts, *empty], strict=True)]
     statement = Statement(before, [arm], [index, *targets, *rows])
     reads = [*starts, *nexts, *(s.value for s in stores)]
-    made = close(b, statement, reads, [loop])
-    return results(b, made, [*carried, *(Value(v.shape, v.dtype, r) for v, r in zip(outs, rows, strict=True))])
+    made = close(statement, reads, home)
+    return results(made, [*carried, *(Value(v.shape, v.dtype, r) for v, r in zip(outs, rows, strict=True))])
 
 
 def type_name(dtype: np.dtype) -> str:
     """Return the name of a dtype in NumPy's namespace."""
     return "bool_" if dtype == np.bool_ else dtype.name
-
-
-def stored(b: Builder, value: Value) -> Node:
-    """Return what is written into one row: a scalar, or an array that broadcasts to it."""
-    return b.array(value)
 
 
 def moves(targets: list[Node], sources: list[Node]) -> list[Assign | Store]:
@@ -198,10 +176,11 @@ def while_loop(walk: Walk, eqn: Equation, *values: Value) -> list[Value]:
     b, p = walk.builder, eqn.params
     n_cond, n_body = p["cond_nconsts"], p["body_nconsts"]
     test_consts, consts, inits = values[:n_cond], values[n_cond : n_cond + n_body], values[n_cond + n_body :]
-    loop = Block(home_of(b, list(values)))
+    home = home_of(b, list(values))
+    loop = Block(home)
     second = Block(loop, pinned=True)
     carried = [variables(b, v.shape, v.dtype, f"carry{i}", loop) for i, v in enumerate(inits)]
-    with b.inside(loop.parent or b.body):
+    with b.inside(home):
         starts = [node for v, like in zip(inits, carried, strict=True) for node in parts(b, v, like)]
     test_body, body = eqn.bodies
     with b.inside(loop):
@@ -213,7 +192,7 @@ def while_loop(walk: Walk, eqn: Equation, *values: Value) -> list[Value]:
     targets = [node for v in carried for node in nodes_of(v)]
     arm = Arm("while True:", [], loop, moves(targets, nexts), leave, second)
     statement = Statement([Assign([t], [s]) for t, s in zip(targets, starts, strict=True)], [arm], targets)
-    return results(b, close(b, statement, [*starts, leave, *nexts], [loop, second]), carried)
+    return results(close(statement, [*starts, leave, *nexts], home), carried)
 
 
 def cond(walk: Walk, eqn: Equation, *values: Value) -> list[Value]:
@@ -236,7 +215,5 @@ def cond(walk: Walk, eqn: Equation, *values: Value) -> list[Value]:
         arms.append(Arm(head, [which], block, [Assign(targets, sources)] if targets else []))
         reads += sources
     statement = Statement([], arms, targets)
-    node = close(b, statement, reads, [arm.block for arm in arms])
-    return results(b, node, made)
-
-
+    node = close(statement, reads, home)
+    return results(node, made)

@@ -12,10 +12,11 @@ import numpy as np
 
 from crossbackend.lowering import runtime
 from crossbackend.lowering.builder import Builder
-from crossbackend.lowering.elementwise import CHOOSE, extreme
 from crossbackend.lowering.flat import Equation
+from crossbackend.lowering.maths_cells import CHOOSE, extreme
+from crossbackend.lowering.moves_arrays import cut, index_source, only, pick
+from crossbackend.lowering.moves_cells import moved
 from crossbackend.lowering.nodes import ATOM, SUM, TEST, Node, Op, Value
-from crossbackend.lowering.structure import cut, index_source, moved, only, pick
 
 # The modes of jax.lax.GatherScatterMode, by name.
 CLIPPING = {"CLIP", "PROMISE_IN_BOUNDS", "ONE_HOT"}
@@ -205,7 +206,9 @@ def cell_gather(b: Builder, eqn: Equation, x: Value, start: Value) -> list[Value
 def cell_dynamic_slice(b: Builder, eqn: Equation, x: Value, *starts: Value) -> list[Value]:
     """Cut cells out at known starts."""
     known = [start.literal() for start in starts[: len(x.shape)]]
-    return moved(eqn, runtime.dynamic_slice(b.cells(x), [int(k) for k in known if k is not None], eqn.params["slice_sizes"]))
+    return moved(
+        eqn, runtime.dynamic_slice(b.cells(x), [int(k) for k in known if k is not None], eqn.params["slice_sizes"])
+    )
 
 
 def cell_dynamic_update(b: Builder, eqn: Equation, x: Value, piece: Value, *starts: Value) -> list[Value]:
@@ -261,7 +264,7 @@ def cell_scatter(b: Builder, eqn: Equation, x: Value, start: Value, updates: Val
         mark = np.zeros(updates.shape, np.int64)
         mark[index] = 1
         for place in np.flatnonzero(runtime.scatter(zeros, known, mark, **facts)):
-            cell = b.cells(updates)[index]
+            cell: Any = b.cells(updates)[index]
             flat[place] = cell if eqn.name == "scatter" else b.add(flat[place], cell)
     cells = np.empty(x.size, object)
     cells[:] = flat

@@ -13,11 +13,13 @@ from crossbackend.lowering.builder import Builder
 from crossbackend.lowering.choose import Choice
 from crossbackend.lowering.contraction import ARRAY_CONTRACTION, CELL_CONTRACTION
 from crossbackend.lowering.control import cond, scan, while_loop
-from crossbackend.lowering.elementwise import ELEMENTWISE, array_elementwise, cell_elementwise
 from crossbackend.lowering.flat import Flat, Var
 from crossbackend.lowering.indexing import ARRAY_INDEXING, CELL_INDEXING
+from crossbackend.lowering.maths_arrays import array_elementwise
+from crossbackend.lowering.maths_cells import ELEMENTWISE, cell_elementwise
+from crossbackend.lowering.moves_arrays import ARRAY_STRUCTURE
+from crossbackend.lowering.moves_cells import CELL_STRUCTURE
 from crossbackend.lowering.nodes import Value
-from crossbackend.lowering.structure import ARRAY_STRUCTURE, CELL_STRUCTURE
 
 Rule = Callable[..., Any]
 

@@ -255,5 +255,3 @@ def written(tree: Any) -> str:
     if isinstance(tree, list):
         return "[" + ", ".join(written(child) for child in tree) + "]"
     return str(tree)
-
-

@@ -35,18 +35,18 @@ def pad(x: np.ndarray, fill: float, widths: Sequence[tuple[int, int, int]]) -> n
     return out
 
 
-def total(x: np.ndarray) -> np.ndarray:
+def total(x: np.ndarray | np.float64) -> np.ndarray:
     """Map floats to integers in the total order -nan < -inf < ... < -0 < +0 < ... < inf < nan."""
     bits = np.asarray(x, np.float64).view(np.int64)
     return np.where(bits < 0, bits ^ np.int64(0x7FFFFFFFFFFFFFFF), bits)
 
 
-def lt_to(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def lt_to(a: np.ndarray | np.float64, b: np.ndarray | np.float64) -> np.ndarray:
     """Return a < b in the total order of floats."""
     return total(a) < total(b)
 
 
-def le_to(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def le_to(a: np.ndarray | np.float64, b: np.ndarray | np.float64) -> np.ndarray:
     """Return a <= b in the total order of floats."""
     return total(a) <= total(b)
 
@@ -273,7 +273,7 @@ def conv(
     Returns
     -------
     array of shape (n / batch_groups, out, *space)
-        No flip of the kernel; `x_dilation` puts zeros between the elements of `x`, `kernel_dilation` between the kernel's.
+        No flip of the kernel. A dilation puts zeros between the elements of `x` or of the kernel.
     """
     rank = len(strides)
     x = pad(x, 0.0, [(0, 0, 0)] * 2 + [(low, high, d - 1) for (low, high), d in zip(padding, x_dilation, strict=True)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -67,10 +68,18 @@ class Traced:
 
     @property
     def digest_text(self) -> str:
-        """The jaxpr as text, with a SHA-256 of every constant it captured and the structure of what goes in and out."""
+        """The jaxpr as text (no memory addresses), with a SHA-256 of every constant it captured and the structure in and out."""
         hashes = [hashlib.sha256(np.ascontiguousarray(c).tobytes()).hexdigest() for c in self.jaxpr.consts]
         names = [(leaf.access, leaf.shape, leaf.used) for leaves in self.arguments.values() for leaf in leaves]
-        return "\n".join([str(self.jaxpr), *hashes, repr(names), repr(self.result), repr(sorted(self.static))])
+        return "\n".join(
+            [
+                re.sub(r"0x[0-9a-f]+", "0x", str(self.jaxpr)),
+                *hashes,
+                repr(names),
+                repr(self.result),
+                repr(sorted(self.static)),
+            ]
+        )
 
 
 def trace(function: Callable[..., Any], args: Mapping[str, Any], *, static: Collection[str] = ()) -> Traced:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,6 +36,7 @@ def assert_same(function, args, static=(), rtol=1e-12):
     program, got, want = run_both(function, args, static)
     for g, w in zip(got, want, strict=True):
         assert isinstance(g, np.ndarray | np.generic), program.source
+        g: Any = np.asarray(g)
         assert g.shape == w.shape, program.source
         assert g.dtype == w.dtype, program.source
         if w.dtype.kind == "f":

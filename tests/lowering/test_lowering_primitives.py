@@ -1,4 +1,7 @@
-"""One case per family of primitives, each against JAX: the value, and the vector-Jacobian product where there is one."""
+"""One case per family of primitives against JAX: the value, and the vector-Jacobian product where there is one.
+
+Every case runs on a small array, which is printed as Python floats, and on a big one.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +28,25 @@ def weighted(out):
 
 def both(function, *arrays, rtol=1e-12, gradient=True):
     """Compare a function of arrays with JAX, and its vector-Jacobian product."""
-    args = {f"x{i}": array for i, array in enumerate(arrays)}
+    each(function, [arrays], rtol, gradient=gradient)
 
-    def pulled(**kw):
-        out, pull = jax.vjp(function, *kw.values())
-        return out, pull(weighted(out))
 
-    assert_same(pulled if gradient else lambda **kw: function(*kw.values()), args, rtol=rtol)
+def each(function, cases, rtol=1e-12, *, gradient=True):
+    """Compare a function of each tuple of arrays, and its vector-Jacobian products, in one program."""
+    args = {f"x{i}_{j}": array for i, arrays in enumerate(cases) for j, array in enumerate(arrays)}
+
+    def run(**kw):
+        values, out = iter(kw.values()), []
+        for arrays in cases:
+            mine = [next(values) for _ in arrays]
+            if not gradient:
+                out.append(function(*mine))
+                continue
+            result, pull = jax.vjp(function, *mine)
+            out.append((result, pull(weighted(result))))
+        return out
+
+    assert_same(run, args, rtol=rtol)
 
 
 UNARY = {
@@ -74,9 +89,8 @@ UNARY = {
 
 
 @pytest.mark.parametrize("name", UNARY)
-@pytest.mark.parametrize("x", [UNIT, UNIT_BIG], ids=["cells", "arrays"])
-def test_unary(name, x):
-    both(UNARY[name], x, rtol=1e-11)
+def test_unary(name):
+    each(UNARY[name], [(UNIT,), (UNIT_BIG,)], 1e-11)
 
 
 UNARY_POSITIVE = {
@@ -95,9 +109,8 @@ UNARY_POSITIVE = {
 
 
 @pytest.mark.parametrize("name", UNARY_POSITIVE)
-@pytest.mark.parametrize("x", [POSITIVE, POSITIVE_BIG], ids=["cells", "arrays"])
-def test_unary_of_positive(name, x):
-    both(UNARY_POSITIVE[name], x, rtol=1e-11)
+def test_unary_of_positive(name):
+    each(UNARY_POSITIVE[name], [(POSITIVE,), (POSITIVE_BIG,)], 1e-11)
 
 
 BINARY = {
@@ -120,10 +133,8 @@ BINARY = {
 
 
 @pytest.mark.parametrize("name", BINARY)
-@pytest.mark.parametrize("n", [4, 23])
-def test_binary(name, n):
-    rng = np.random.default_rng(n)
-    both(BINARY[name], rng.normal(size=n), rng.normal(size=n), rtol=1e-11)
+def test_binary(name):
+    each(BINARY[name], [tuple(np.random.default_rng(n).normal(size=(2, n))) for n in (4, 23)], 1e-11)
 
 
 SHAPES = {
@@ -169,9 +180,8 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("name", SHAPES)
-@pytest.mark.parametrize("x", [SMALL, BIG], ids=["cells", "arrays"])
-def test_shapes(name, x):
-    both(SHAPES[name], x, gradient=name not in ("constants", "same"))
+def test_shapes(name):
+    each(SHAPES[name], [(SMALL,), (BIG,)], gradient=name not in ("constants", "same"))
 
 
 REDUCTIONS = {
@@ -197,9 +207,8 @@ REDUCTIONS = {
 
 
 @pytest.mark.parametrize("name", REDUCTIONS)
-@pytest.mark.parametrize("x", [SMALL, BIG], ids=["cells", "arrays"])
-def test_reductions(name, x):
-    both(REDUCTIONS[name], x, rtol=1e-11)
+def test_reductions(name):
+    each(REDUCTIONS[name], [(SMALL,), (BIG,)], 1e-11)
 
 
 EINSUMS = [
@@ -276,27 +285,27 @@ INDEXING = {
 
 
 @pytest.mark.parametrize("name", INDEXING)
-@pytest.mark.parametrize("x", [SMALL, BIG], ids=["small", "big"])
-def test_indexing(name, x):
+def test_indexing(name):
     index = np.array([1, 0, 1])
 
     def pulled(x, i):
         out, pull = jax.vjp(lambda v: INDEXING[name](v, i), x)
         return out, pull(weighted(out))
 
-    assert_same(pulled, {"x": x, "i": index})
+    assert_same(lambda x, y, i: (pulled(x, i), pulled(y, i)), {"x": SMALL, "y": BIG, "i": index})
 
 
 @pytest.mark.parametrize("method", ["scan", "scan_unrolled", "compare_all"])
 @pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("query", [0.3, 1.0, -4.0, 9.0, np.nan, np.inf, np.array([0.1, 2.0, 1.0]), -0.0])
-def test_searchsorted(method, side, query):
+def test_searchsorted(method, side):
     knots = np.array([-1.0, 0.0, 0.5, 1.0, 2.0, 3.5])
-    assert_same(
-        lambda knots, q: jnp.searchsorted(knots, q, side=side, method=method),
-        {"knots": knots, "q": np.asarray(query)},
-        static=("knots",),
-    )
+    queries = [0.3, 1.0, -4.0, 9.0, np.nan, np.inf, -0.0, 3.5]
+
+    def search(knots, many, **each):
+        return [jnp.searchsorted(knots, q, side=side, method=method) for q in (many, *each.values())]
+
+    args = {"knots": knots, "many": np.array(queries), **{f"q{i}": np.float64(q) for i, q in enumerate(queries)}}
+    assert_same(search, args, static=("knots",))
 
 
 @pytest.mark.parametrize("method", ["scan", "compare_all"])
@@ -373,7 +382,7 @@ CONTROL = {
     "scan_weights": lambda x: recurrence(x.shape[1])(x),
     "scan_without_input": lambda x: lax.scan(lambda c, _: (c * 1.5, c.sum()), x, None, length=3)[1],
     "scan_unrolled": lambda x: lax.scan(lambda c, r: (c + r, c), x[0], x, unroll=2)[1],
-    "scan_of_scan": lambda x: lax.scan(lambda c, r: (scanned(x * c)[0][0].sum(), c), 1.0, x)[0],
+    "scan_of_scan": lambda x: lax.scan(lambda c, r: (scanned(x * c)[0][0].sum(), c), jnp.float64(1.0), x)[0],
     "scan_swap": lambda x: lax.scan(lambda c, r: ((c[1], c[0] + r), c[0]), (x[0], x[1]), x)[0],
     "scan_scalars": lambda x: lax.scan(lambda c, r: (c * 0.5 + r, c / (1 + r * r)), 0.0, x[:, 0])[1],
     "scan_hoists": lambda x: lax.scan(lambda c, r: (c + jnp.sin(x[0]) * r, None), x[1], x[:, 0])[0],
@@ -391,19 +400,21 @@ CONTROL = {
 
 
 @pytest.mark.parametrize("name", CONTROL)
-@pytest.mark.parametrize("x", [SMALL, BIG], ids=["small", "big"])
-def test_control(name, x):
-    both(CONTROL[name], x, rtol=1e-11, gradient=name != "scan_all")
+def test_control(name):
+    each(CONTROL[name], [(SMALL,), (BIG,)], 1e-11, gradient=name != "scan_all")
 
 
-@pytest.mark.parametrize("x", [SMALL, BIG], ids=["small", "big"])
-def test_while(x):
+def test_while():
     def grow(x):
         return lax.while_loop(lambda c: (c[0] < 6) & (jnp.abs(c[1]).max() < 90), lambda c: (c[0] + 1, c[1] * 2), (0, x))
 
-    both(grow, x, gradient=False)
-    both(lambda x: lax.while_loop(lambda c: c < 50.0, lambda c: c * 1.7 + 1, x[0, 0]), x, gradient=False)
-    both(lambda x: lax.while_loop(lambda c: c.sum() > 1e9, lambda c: c * 2, x), x, gradient=False)
+    def scalar(x):
+        return lax.while_loop(lambda c: c < 50.0, lambda c: c * 1.7 + 1, x[0, 0])
+
+    def never(x):
+        return lax.while_loop(lambda c: c.sum() > 1e9, lambda c: c * 2, x)
+
+    each(lambda x: (grow(x), scalar(x), never(x)), [(SMALL,), (BIG,)], gradient=False)
 
 
 INTEGERS = {
@@ -431,13 +442,10 @@ INTEGERS = {
 
 
 @pytest.mark.parametrize("name", INTEGERS)
-@pytest.mark.parametrize("n", [4, 30])
-def test_integers(name, n):
-    if name == "divide":
-        n = 4
-    rng = np.random.default_rng(n)
-    function = INTEGERS[name]
-    assert_same(lambda x, i: function(x, i), {"x": rng.normal(size=n), "i": rng.integers(0, 6, size=n)})
+def test_integers(name):
+    rng = np.random.default_rng(5)
+    sizes = (4,) if name == "divide" else (4, 30)
+    each(INTEGERS[name], [(rng.normal(size=n), rng.integers(0, 6, size=n)) for n in sizes], gradient=False)
 
 
 def hamiltonian(z):

@@ -1,4 +1,4 @@
-"""What a lowered program promises beside the right numbers: errors, hoisting, purity, independence of JAX, inf and nan."""
+"""What a lowered program promises beside the right numbers: errors, hoisting, purity, no JAX, inf and nan."""
 
 from __future__ import annotations
 
@@ -127,7 +127,8 @@ def test_several_functions_in_one_program():
 
 def test_same_trace_same_text():
     def make():
-        traced = trace(lambda y, params: jax.grad(lambda p: network(y, p).sum())(params), {"y": np.ones(20), "params": WEIGHTS})
+        args = {"y": np.ones(20), "params": WEIGHTS}
+        traced = trace(lambda y, params: jax.grad(lambda p: network(y, p).sum())(params), args)
         return traced.digest_text, lower({"f": traced}).source
 
     assert make() == make()
@@ -211,7 +212,8 @@ def test_source_runs_without_jax(tmp_path):
     program = lowered(function, {"t": 0.4, "y": y})
     constants = {f"c_{k}": v for k, v in program.constants.items()}
     assert any(v.shape == (40, 40) for v in constants.values())
-    np.savez(tmp_path / "p.npz", source=program.source, t=0.4, y=y, want=program.bind("f")(0.4, y), **constants)
+    stored: dict = {"source": program.source, "t": 0.4, "y": y, "want": program.bind("f")(0.4, y), **constants}
+    np.savez(tmp_path / "p.npz", **stored)
     done = subprocess.run([sys.executable, "-c", SCRIPT, tmp_path / "p.npz"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -268,7 +270,7 @@ def test_awkward_values(name):
         for value in VALUES:
             y = np.array(value)
             want = [np.asarray(leaf) for leaf in jax.tree_util.tree_leaves(reference(y))]
-            got = jax.tree_util.tree_leaves(bound(y))
+            got = [np.asarray(leaf) for leaf in jax.tree_util.tree_leaves(bound(y))]
             for g, w in zip(got, want, strict=True):
                 np.testing.assert_allclose(g, w, rtol=1e-12, err_msg=f"{value}")
 

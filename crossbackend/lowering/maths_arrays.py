@@ -1,0 +1,116 @@
+"""Elementwise primitives on whole arrays, which NumPy broadcasts by itself."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from crossbackend.lowering.builder import DIVIDE, Builder, is_number
+from crossbackend.lowering.flat import Equation
+from crossbackend.lowering.maths_cells import BITS, CHOOSE, COMPARISONS, FLOATS, IDENTITY, ROUND, SHIFTS, one, power
+from crossbackend.lowering.nodes import ATOM, TEST, Node, Op, Value, call
+
+
+def array_elementwise(b: Builder, eqn: Equation, *values: Value) -> Value:
+    """Apply an elementwise primitive to whole arrays."""
+    nodes = [b.array(value) for value in values]
+    out = eqn.outputs[0]
+    node = whole(b, eqn, nodes, [value.dtype for value in values], out.dtype)
+    return Value(out.shape, out.dtype, node)
+
+
+def shape_of(nodes: list[Node]) -> tuple[int, ...]:
+    """Return the shape that NumPy gives the result of an elementwise operation."""
+    return np.broadcast_shapes(*(node.shape for node in nodes))
+
+
+def whole(b: Builder, eqn: Equation, nodes: list[Node], kinds: list[np.dtype], dtype: np.dtype) -> Node:
+    """Return the array expression of an elementwise primitive."""
+    name = eqn.name
+    shape = shape_of(nodes)
+    if all(node.cell for node in nodes) and dtype != np.float32:
+        return one(b, eqn, nodes, dtype)
+    if name in IDENTITY:
+        return nodes[0]
+    if name == "convert_element_type":
+        return convert_array(b, nodes[0], dtype)
+    if name == "select_n":
+        return select_array(b, nodes, dtype)
+    if name in ("and", "or", "xor", "not"):
+        return logic_array(b, name, nodes, kinds[0], dtype)
+    if kinds[0].kind in "iu" and name in ("div", "rem"):
+        op = call("rt.divide_int" if name == "div" else "rt.remainder_int", 2)
+        return b.node(op, nodes, shape, dtype)
+    if name == "clamp":
+        low = b.node(call("np.maximum", 2), (nodes[1], nodes[0]), shape_of(nodes[:2]), dtype)
+        return b.node(call("np.minimum", 2), (low, nodes[2]), shape, dtype)
+    if name in ("square", "integer_pow"):
+        return power(b, nodes[0], 2 if name == "square" else eqn.params["y"], dtype)
+    simple = neutral(name, nodes, shape)
+    if simple is not None:
+        return simple
+    if name == "rsqrt":
+        root = b.node(call("np.sqrt"), nodes, shape, dtype)
+        return b.node(DIVIDE, (b.literal(1.0, dtype), root), shape, dtype)
+    if name == "exp2":
+        return b.node(call("np.exp2"), nodes, shape, dtype)
+    if name == "round":
+        return b.node(call(ROUND[int(eqn.params["rounding_method"])][0]), nodes, shape, dtype)
+    op = COMPARISONS.get(name) or SHIFTS.get(name) or FLOATS[name][0]
+    return b.node(op, nodes, shape, dtype)
+
+
+def neutral(name: str, nodes: list[Node], shape: tuple[int, ...]) -> Node | None:
+    """Return the other operand where one is a literal that changes nothing (x + 0, x * 1, x / 1), else None."""
+    if name not in ("add", "add_any", "sub", "mul", "div"):
+        return None
+    element = 0 if name in ("add", "add_any", "sub") else 1
+    if is_number(nodes[1], element) and nodes[0].shape == shape:
+        return nodes[0]
+    if name in ("add", "add_any", "mul") and is_number(nodes[0], element) and nodes[1].shape == shape:
+        return nodes[1]
+    return None
+
+
+def convert_array(b: Builder, node: Node, dtype: np.dtype) -> Node:
+    """Return an array in another dtype; floats are truncated to integers."""
+    if node.dtype == dtype:
+        return node
+    if dtype == np.bool_:
+        return b.node(COMPARISONS["ne"], (node, b.literal(0, node.dtype)), node.shape, dtype)
+    if node.dtype.kind == "f" and dtype.kind in "iu":
+        return b.node(Op(f"rt.to_int({{0}}, np.{dtype.name})", word="int"), (node,), node.shape, dtype)
+    if node.cell:
+        return b.node(Op(f"np.{dtype.name}({{0}})", word=dtype.name), (node,), node.shape, dtype)
+    return b.node(Op(f"{{0}}.astype(np.{dtype.name})", needs=ATOM, word=dtype.name), (node,), node.shape, dtype)
+
+
+def select_array(b: Builder, nodes: list[Node], dtype: np.dtype) -> Node:
+    """Return `cases[which]` element by element; a bool chooses between the first (False) and the second."""
+    which, *cases = nodes
+    if len(cases) == 1:
+        return cases[0]
+    if which.dtype == np.bool_:
+        if (
+            which.literal is not None
+            and which.shape == ()
+            and cases[1 if which.literal else 0].shape == shape_of(cases)
+        ):
+            return cases[1 if which.literal else 0]
+        same = cases[0].shape == cases[1].shape and cases[0].cell == cases[1].cell
+        if which.shape == () and same and cases[0].literal is None and cases[1].literal is None:
+            op = Op(CHOOSE.template, TEST, CHOOSE.needs, fresh=False, word="chosen")
+            return b.node(op, (which, cases[1], cases[0]), cases[0].shape, dtype, cell=cases[0].cell)
+        return b.node(call("np.where", 3), (which, cases[1], cases[0]), shape_of(nodes), dtype)
+    out = cases[-1]
+    for i in reversed(range(len(cases) - 1)):
+        test = b.node(COMPARISONS["le"], (which, b.literal(i, which.dtype)), which.shape, np.bool_, cell=which.cell)
+        out = b.node(call("np.where", 3), (test, cases[i], out), shape_of([test, cases[i], out]), dtype)
+    return out
+
+
+def logic_array(b: Builder, name: str, nodes: list[Node], kind: np.dtype, dtype: np.dtype) -> Node:
+    """Return and, or, xor, not: of truth values, or of the bits of integers."""
+    shape = shape_of(nodes)
+    if kind == np.bool_:
+        return b.node(call(f"np.logical_{name}", len(nodes), word=name), nodes, shape, dtype)
+    return b.node(BITS[name] if name != "not" else Op("~{0}", 7, 7), nodes, shape, dtype)
