@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from crossbackend import norms, registry
 from crossbackend.compare import Comparison
 from crossbackend.compare import compare as compare_run
-from crossbackend.errors import Mistake, UserError
+from crossbackend.errors import Mistake, UserError, raise_all
 from crossbackend.load import load
-from crossbackend.plan import STEPPINGS, Choice, Plan, check_choice
+from crossbackend.plan import STEPPINGS, Choice, Plan, atol_of, check_choice
 from crossbackend.problem import Problem
 from crossbackend.record import Gradient
 from crossbackend.store import load_run
+from crossbackend.trial import trial
 
 Problems = Problem | str | Path | Sequence[Problem | str | Path]
 
@@ -25,16 +27,22 @@ def _problems(given: Problems) -> list[Problem]:
     return [item if isinstance(item, Problem) else load(item) for item in many]
 
 
+def _many(given: Any) -> tuple[Any, ...]:
+    """Return one value, or a sequence of them, as a tuple."""
+    return tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
+
+
 def run(
     problems: Problems,
     *,
-    backends: Sequence[str] | None = None,
-    norms: Sequence[str] = norms.NATIVE,
-    steppings: Sequence[str] = STEPPINGS,
-    rtols: Sequence[float] | None = None,
+    backends: str | Sequence[str] | None = None,
+    norms: str | Sequence[str] = norms.NATIVE,
+    steppings: str | Sequence[str] = STEPPINGS,
+    rtols: float | Sequence[float] | None = None,
     atol_factor: float = 1e-2,
     dtype: str | None = None,
     device: str = "cpu",
+    first_step: float | None = None,
     out: str | Path | None = None,
     **options: Any,
 ) -> Comparison:
@@ -52,6 +60,8 @@ def run(
     rtols : sequence of float, optional
         The problem's own tolerances by default; atol = atol_factor x rtol.
     dtype, device : str
+    first_step : float, optional
+        First step of every solve; the library's own choice by default.
     out : path, optional
         Folder of the run, kept and resumed; a temporary one otherwise.
     **options
@@ -65,8 +75,8 @@ def run(
     from crossbackend.study import Options, run_study
 
     choice = Choice(
-        tuple(backends or registry.installed()), tuple(norms), tuple(steppings),
-        None if rtols is None else tuple(rtols), atol_factor, dtype, device,
+        _many(backends or registry.installed()), _many(norms), _many(steppings),
+        None if rtols is None else _many(rtols), atol_factor, dtype, device, first_step,
     )  # fmt: skip
     chosen = _problems(problems)
     if out is not None:
@@ -133,10 +143,18 @@ def gradient(
     (chosen,) = _problems(problem)
     choice = Choice((backend,), (norm,), (stepping,), (rtol,), dtype=dtype, device=device)
     check_choice(choice, [chosen], registry.names())
-    atol = 1e-2 * rtol if atol is None else atol
+    atol = atol_of(rtol, choice.atol_factor) if atol is None else atol
+    where = f"gradient({chosen.name!r}, {backend!r})"
+    if not 0 < atol < math.inf:
+        raise UserError(Mistake(where, f"atol = {atol:g}", "a positive number"))
+    lacking = registry.missing(backend)
+    if lacking:
+        fix = f"Install crossbackend[{backend.partition(':')[0]}]."
+        raise UserError(Mistake(where, f"a backend without {', '.join(lacking)}", "its libraries installed", fix))
     plan = Plan(chosen.name, backend, norm, stepping, rtol, atol, dtype=dtype or chosen.dtype, device=device)
-    reason = registry.get(backend).declines(chosen, plan)
+    solver = registry.get(backend)
+    reason = solver.declines(chosen, plan)
     if reason is not None:
-        where = f"gradient({chosen.name!r}, {backend!r})"
         raise UserError(Mistake(where, "a plan that it declines", "another plan", f"{reason}."))
-    return registry.get(backend).compile(chosen, plan).solve(rtol, atol)
+    raise_all(trial(chosen, solver.library).mistakes)
+    return solver.compile(chosen, plan).solve(rtol, atol)

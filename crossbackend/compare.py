@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import combinations
 from typing import Any
 
-import numpy as np
-
-from crossbackend.record import Record, Status, Steps, gradient_difference
+from crossbackend.agreement import MATCHED_TOLERANCE, Agreement, agreements
+from crossbackend.record import Record, Status
 from crossbackend.store import Run
 from crossbackend.summary import sentences
 
-MATCHED_TOLERANCE = 1e-9
-"""Largest relative difference of gradients that took the same steps."""
-STEP_TOLERANCE = 1e-9
-"""Largest difference of step ends, relative to the interval's length, of the same steps."""
+__all__ = [
+    "AT_FLOOR", "MATCHED_TOLERANCE", "UNCERTAIN_FLOOR", "UNSTABLE_FACTOR", "WANTED",
+    "Agreement", "Comparison", "Flag", "ProblemComparison", "Saving", "compare",
+]  # fmt: skip
+
 UNSTABLE_FACTOR = 100.0
 """A reconstruction error above this multiple of rtol says that the reverse solve amplifies errors."""
 UNCERTAIN_FLOOR = 1e-5
@@ -27,39 +25,6 @@ AT_FLOOR = 10.0
 """An error under this multiple of the reference's own uncertainty is shown as `at the floor`."""
 WANTED = (1e-2, 1e-4, 1e-6, 1e-8)
 """Gradient errors for which the cheapest plan is named."""
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """Whether the backends of one cell agree.
-
-    Attributes
-    ----------
-    norm : str
-    rtol : float
-    backends : list of str
-        Those with a gradient.
-    max_relative_difference : float or None
-        Largest `gradient_difference` over pairs; None with fewer than two gradients.
-    worst_pair : list of str
-    same_steps : bool
-        The same sequence of accepted and rejected steps in both passes, every end within 1e-9 of the interval.
-    rounding_floor : float or None
-        What moving the stored solution by one ulp does to the gradient (matched stepping).
-    unstable : bool
-        Some backend's cell carries `backsolve_unstable`.
-    verdict : {"pass", "unstable", "fail", "missing"}
-    """
-
-    norm: str
-    rtol: float
-    backends: list[str]
-    max_relative_difference: float | None
-    worst_pair: list[str]
-    same_steps: bool
-    rounding_floor: float | None
-    unstable: bool
-    verdict: str
 
 
 @dataclass(frozen=True)
@@ -181,81 +146,32 @@ def compare(run: Run) -> Comparison:
 def _problem(name: str, records: list[Record], run: Run) -> ProblemComparison:
     reference = run.references.get(name, {"status": "missing", "floor": None, "check": None})
     result = ProblemComparison(name, run.cards.get(name, {}), reference, records=records)
-    result.flags = [flag for record in records if (flag := _unstable(record))]
-    flagged = {(flag.backend, flag.norm, flag.stepping, flag.rtol) for flag in result.flags}
-    for stepping, into in (("matched", result.matched), ("native", result.native)):
-        for (norm, rtol), cell in _cells(records, stepping).items():
-            unstable = any((r.backend, norm, stepping, rtol) in flagged for r in cell)
-            into.append(_agreement(norm, rtol, cell, unstable, result.card))
+    flags = {record.digest: flag for record in records if (flag := _unstable(record))}
+    result.flags = list(flags.values())
+    ts = result.card.get("ts")
+    span = float(ts[-1] - ts[0]) if ts else None
+    result.matched = agreements(records, "matched", span, set(flags))
+    result.native = agreements(records, "native", span, set(flags))
     result.savings = _savings(records)
     result.settings_differ = _settings_differ(records)
     result.cheapest = _cheapest(records)
     return result
 
 
-def _cells(records: Iterable[Record], stepping: str) -> dict[tuple[str, float], list[Record]]:
-    """Return the records of every (norm, rtol) of one stepping; declined plans have no place in it."""
-    cells: dict[tuple[str, float], list[Record]] = defaultdict(list)
-    for record in records:
-        if record.stepping == stepping and record.status != Status.UNSUPPORTED:
-            cells[record.norm, record.rtol].append(record)
-    return dict(cells)
-
-
-def _agreement(norm: str, rtol: float, cell: list[Record], unstable: bool, card: dict[str, Any]) -> Agreement:
-    whole = [record for record in cell if record.status == Status.OK]
-    worst, pair = None, []
-    for a, b in combinations(whole, 2):
-        difference = gradient_difference(a.gradient(), b.gradient())
-        if worst is None or difference > worst:
-            worst, pair = difference, [a.backend, b.backend]
-    span = _span(card, whole)
-    same = len(whole) >= 2 and all(same_steps(a, b, span) for a, b in combinations(whole, 2))
-    floor = next((r.rounding_floor for r in whole if r.rounding_floor is not None), None)
-    if len(whole) < 2:
-        verdict = "unstable" if unstable else "missing"
-    elif same and worst is not None and worst <= MATCHED_TOLERANCE and len(whole) == len(cell):
-        verdict = "pass"
-    else:
-        verdict = "unstable" if unstable else "fail"
-    finite = worst if worst is None or math.isfinite(worst) else None
-    return Agreement(norm, rtol, [r.backend for r in whole], finite, pair, same, floor, unstable, verdict)
-
-
-def _span(card: dict[str, Any], records: list[Record]) -> float:
-    ts = card.get("ts")
-    if ts:
-        return float(ts[-1] - ts[0])
-    ends = [float(np.ptp(s.t1)) for r in records if (s := r.steps("forward")) is not None and len(s.t1)]
-    return max(ends, default=1.0)
-
-
-def same_steps(a: Record, b: Record, span: float) -> bool:
-    """Whether two records took the same steps in both passes: see `Agreement.same_steps`."""
-    return all(_same_pass(a.steps(which), b.steps(which), span) for which in ("forward", "backward"))
-
-
-def _same_pass(a: Steps | None, b: Steps | None, span: float) -> bool:
-    if a is None or b is None or not np.array_equal(a.accepted, b.accepted):
-        return False
-    ends_a, ends_b = a.t1[a.accepted], b.t1[b.accepted]
-    return bool(np.all(np.abs(ends_a - ends_b) <= STEP_TOLERANCE * span))
-
-
 def _unstable(record: Record) -> Flag | None:
-    """Flag a record whose reverse solve does not come back to the forward solution."""
-    error, limit = record.reconstruction_error, UNSTABLE_FACTOR * record.rtol
-    if record.status == Status.OK and (error is None or error <= limit):
-        return None
-    if record.status != Status.OK and not (record.backward and record.status in _SOLVER_FAILURES):
-        return None
-    if error is None:
-        evidence = f"the backward solve failed: {record.message}"
-    else:
+    """Flag a record whose reverse solve does not come back to the forward solution, or does not end."""
+    error = record.reconstruction_error
+    if record.status == Status.OK:
+        if error is None or error <= UNSTABLE_FACTOR * record.rtol:
+            return None
         evidence = (
             f"integrating back, y misses the stored solution by {error:.2g} of its size, "
             f"{error / record.rtol:.2g} times rtol"
         )
+    elif record.backward and record.status in _SOLVER_FAILURES:
+        evidence = f"it did not come to an end: {record.message}"
+    else:
+        return None
     advice = (
         "The reverse solve is unstable, so the backsolve gradient is not to be trusted at any tolerance, in any "
         "library. Use an adjoint that stores the forward solution or differentiates through the steps "
@@ -268,11 +184,13 @@ _SOLVER_FAILURES = (Status.NAN_IN_FIELD, Status.DIVERGED, Status.STEP_UNDERFLOW,
 
 
 def _savings(records: Sequence[Record]) -> list[Saving]:
+    """Return the savings of every norm against `default`, the rest of the plan alike."""
+    whole = [r for r in records if r.status == Status.OK and (r.backward or {}).get("nfe")]
+    default = {_but_norm(r): r for r in whole if r.norm == "default"}
     found = []
-    default = {(r.backend, r.stepping, r.rtol): r for r in records if r.norm == "default" and r.status == Status.OK}
-    for record in records:
-        base = default.get((record.backend, record.stepping, record.rtol))
-        if record.norm == "default" or record.status != Status.OK or base is None:
+    for record in whole:
+        base = default.get(_but_norm(record))
+        if record.norm == "default" or base is None:
             continue
         nfe, nfe_default = int((record.backward or {})["nfe"]), int((base.backward or {})["nfe"])
         errors = record.error.get("all"), base.error.get("all")
@@ -281,6 +199,10 @@ def _savings(records: Sequence[Record]) -> list[Saving]:
                    1.0 - nfe / nfe_default, *errors)
         )  # fmt: skip
     return found
+
+
+def _but_norm(record: Record) -> tuple[Any, ...]:
+    return tuple(value for name, value in record.plan.items() if name != "norm")
 
 
 def _settings_differ(records: Sequence[Record]) -> list[dict[str, Any]]:
@@ -305,7 +227,10 @@ def _cheapest(records: Sequence[Record]) -> list[dict[str, Any]]:
     timed = [
         (record.time["median_s"], record)
         for record in records
-        if record.stepping == "native" and record.status == Status.OK and record.time and record.error.get("all")
+        if record.stepping == "native"
+        and record.status == Status.OK
+        and record.time
+        and record.error.get("all") is not None
     ]
     found = []
     for wanted in WANTED:

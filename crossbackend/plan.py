@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
+from numbers import Real
 from typing import Any
 
 from crossbackend import norms
@@ -50,11 +51,6 @@ class Plan:
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as the record's fields."""
         return asdict(self)
-
-    @property
-    def sweep(self) -> Plan:
-        """The plan without its tolerance: plans of one sweep share a Compiled."""
-        return replace(self, rtol=math.nan, atol=math.nan)
 
     @property
     def sweep_key(self) -> tuple[str, ...]:
@@ -104,48 +100,53 @@ def check_choice(choice: Choice, problems: Sequence[Problem], known_backends: Se
     found += _unknown("--dtype", [choice.dtype] if choice.dtype else [], DTYPES)
     found += _unknown("--device", [choice.device], ("cpu", "cuda"))
     for rtol in choice.rtols or ():
-        if not 0 < rtol < 1:
-            found.append(Mistake("--rtol", f"{rtol:g}", "a number between 0 and 1", "Write for example --rtol 1e-6."))
-    if not 0 < choice.atol_factor < math.inf:
-        found.append(Mistake("--atol-factor", f"{choice.atol_factor:g}", "a positive number (atol = factor x rtol)"))
-    if choice.first_step is not None and not 0 < choice.first_step < math.inf:
-        found.append(Mistake("--first-step", f"{choice.first_step:g}", "a positive number"))
+        if not _number(rtol, 1.0):
+            found.append(Mistake("--rtol", _shown(rtol), "a number between 0 and 1", "Write for example --rtol 1e-6."))
+    if not _number(choice.atol_factor):
+        found.append(Mistake("--atol-factor", _shown(choice.atol_factor), "a positive number (atol = factor x rtol)"))
+    if choice.first_step is not None and not _number(choice.first_step):
+        found.append(Mistake("--first-step", _shown(choice.first_step), "a positive number"))
     raise_all(found)
+
+
+def _number(value: Any, below: float = math.inf) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 < value < below  # type: ignore[operator]
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, (int, float)) else repr(value)
 
 
 def _unknown(where: str, got: Sequence[str], known: Sequence[str]) -> list[Mistake]:
     found = []
     for name in got:
         if name not in known:
-            close = get_close_matches(name, known, n=1)
+            close = get_close_matches(str(name), known, n=1)
             fix = f"Did you mean {close[0]!r}?" if close else ""
             found.append(Mistake(where, repr(name), f"one of {', '.join(known)}", fix))
     return found
 
 
-def plans(problem: Problem, choice: Choice) -> Iterator[Plan]:
-    """Yield the cells of one problem: sweeps of rtol inside, backends outside.
+def plans(problem: Problem, choice: Choice) -> list[Plan]:
+    """Return the cells of one problem, each once: sweeps of rtol inside, backends outside.
 
     A norm that only another problem defines is left out.
     """
     rtols = choice.rtols or problem.tolerances
-    dtype = choice.dtype or problem.dtype
-    for backend in choice.backends:
-        for asked in choice.norms:
-            norm, only = split_norm(asked)
-            if norm not in norms.names() and norm not in problem.norms:
-                continue
-            for stepping in choice.steppings:
-                if only not in (None, stepping):
-                    continue
-                for rtol in rtols:
-                    atol = float(f"{rtol * choice.atol_factor:.12g}")
-                    yield Plan(
-                        problem.name, backend, norm, stepping, float(rtol), atol,
-                        dtype=dtype, device=choice.device, first_step=choice.first_step,
-                    )  # fmt: skip
+    found = [
+        Plan(
+            problem.name, backend, norm, stepping, float(rtol), atol_of(rtol, choice.atol_factor),
+            dtype=choice.dtype or problem.dtype, device=choice.device, first_step=choice.first_step,
+        )
+        for backend in choice.backends
+        for norm, only in map(split_norm, choice.norms)
+        for stepping in choice.steppings
+        if only in (None, stepping) and (norm in norms.names() or norm in problem.norms)
+        for rtol in rtols
+    ]  # fmt: skip
+    return list(dict.fromkeys(found))
 
 
-def unique(items: Sequence[Mapping[str, Any]], key: str) -> list[Any]:
-    """Return the values of a key in order of first appearance."""
-    return list(dict.fromkeys(item[key] for item in items))
+def atol_of(rtol: float, factor: float) -> float:
+    """Return the absolute tolerance, without the digits that only rounding made."""
+    return float(f"{rtol * factor:.12g}")

@@ -1,7 +1,8 @@
 """A run on disk: `records/DIGEST.{json,npz}`, `problems/NAME.json`, `reference/NAME.{json,npz}`, `run.json`.
 
-A file is written under a temporary name and renamed, so that it is there whole or not at all. A record's checksum
-covers its JSON and its arrays; one that does not hold is named and not believed. Reading never executes anything.
+A file is written under a temporary name and renamed, so that it is there whole or not at all. The checksum of a
+record, and of a reference, covers its JSON and its arrays; one that does not hold is named and not believed.
+Reading never executes anything.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
+import struct
 import zipfile
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,7 +27,14 @@ from crossbackend.record import FORMAT, Record, Status
 
 _BESIDE_PLAN = ("digest", "status", "message", "loss", "forward", "backward", "error", "reconstruction_error",
                 "rounding_floor", "time", "peak_memory_bytes", "settings", "machine", "versions")  # fmt: skip
+_OBJECTS = {"error": dict, "settings": dict, "machine": dict, "versions": dict, "forward": (dict, type(None)),
+            "backward": (dict, type(None)), "time": (dict, type(None))}  # fmt: skip
+_UNREADABLE = (OSError, ValueError, EOFError, RecursionError)
+_NO_ZIP = (zipfile.BadZipFile, zlib.error, struct.error, KeyError, NotImplementedError, RuntimeError, TypeError)
 PLAN_FIELDS = ("problem", "backend", "norm", "stepping", "rtol", "atol", "gradient", "dtype", "device", "first_step")
+
+
+T = TypeVar("T")
 
 
 class Damaged(Exception):
@@ -99,13 +110,22 @@ def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def npz_arrays(content: bytes) -> dict[str, np.ndarray]:
-    """Return the arrays of an npz, never unpickling anything."""
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        found = {}
-        for name in archive.namelist():
-            with archive.open(name) as part:
-                found[name.removesuffix(".npy")] = np.lib.format.read_array(io.BytesIO(part.read()), allow_pickle=False)
-        return found
+    """Return the arrays of an npz, never unpickling anything.
+
+    Raises
+    ------
+    ValueError
+        Where the bytes are no npz of plain arrays.
+    """
+    found = {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            for name in archive.namelist():
+                part = io.BytesIO(archive.read(name))
+                found[name.removesuffix(".npy")] = np.lib.format.read_array(part, allow_pickle=False)
+    except (*_NO_ZIP, *_UNREADABLE) as error:
+        raise ValueError(f"no npz of plain arrays: {error}") from error
+    return found
 
 
 def checksum(fields: Mapping[str, Any], npz: bytes) -> str:
@@ -114,16 +134,49 @@ def checksum(fields: Mapping[str, Any], npz: bytes) -> str:
     return hashlib.sha256(_json(bare) + npz).hexdigest()
 
 
+def _write_pair(base: Path, fields: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    """Write BASE.npz, then BASE.json with the checksum of both: a JSON file means that both are there."""
+    npz = npz_bytes(arrays)
+    path = base.with_name(f"{base.name}.npz")
+    if not (path.exists() and path.read_bytes() == npz):
+        base.with_name(f"{base.name}.json").unlink(missing_ok=True)  # its arrays are about to go
+        write_bytes(path, npz)
+    write_json(base.with_name(f"{base.name}.json"), {**fields, "checksum": checksum(fields, npz)})
+
+
+def _read_pair(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return the fields of a JSON file and the arrays of the npz beside it, without format and checksum.
+
+    Raises
+    ------
+    Damaged
+    """
+    fields = _read_json(path)
+    try:
+        npz = path.with_suffix(".npz").read_bytes()
+        holds = checksum(fields, npz) == fields.get("checksum")
+        arrays = npz_arrays(npz) if holds else {}
+    except _UNREADABLE as error:
+        raise Damaged(f"{path.name}: cannot be read ({error})") from error
+    if not holds:
+        raise Damaged(f"{path.name}: the checksum does not hold: the file was changed or cut short")
+    return {key: value for key, value in fields.items() if key not in ("format", "checksum")}, arrays
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except _UNREADABLE as error:
+        raise Damaged(f"{path.name}: cannot be read ({error})") from error
+    if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+        got = fields.get("format") if isinstance(fields, dict) else type(fields).__name__
+        raise Damaged(f"{path.name}: format {got!r}, this version reads format {FORMAT}")
+    return fields
+
+
 def write_record(folder: Path, record: Record) -> None:
-    """Store a record. The arrays go first: a JSON file means that both are there."""
-    npz = npz_bytes(record.arrays)
-    fields = {"format": FORMAT, **record.flat()}
-    fields["checksum"] = checksum(fields, npz)
-    base = folder / "records" / record.digest
-    write_bytes(base.with_suffix(".npz"), npz)
-    write_bytes(
-        base.with_suffix(".json"), json.dumps(fields, indent=1, default=_plain, allow_nan=False).encode() + b"\n"
-    )
+    """Store a record."""
+    _write_pair(folder / "records" / record.digest, {"format": FORMAT, **record.flat()}, record.arrays)
 
 
 def read_record(path: Path) -> Record:
@@ -132,24 +185,48 @@ def read_record(path: Path) -> Record:
     Raises
     ------
     Damaged
-        Unreadable, of another format, or with a checksum that does not hold.
+        Unreadable, of another format, with a checksum that does not hold, or without what a record has.
     """
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        npz = path.with_suffix(".npz").read_bytes()
-    except (OSError, ValueError) as error:
-        raise Damaged(f"{path.name}: cannot be read ({error})") from error
-    if not isinstance(fields, dict) or fields.get("format") != FORMAT:
-        got = fields.get("format") if isinstance(fields, dict) else type(fields).__name__
-        raise Damaged(f"{path.name}: format {got!r}, this version reads format {FORMAT}")
-    if checksum(fields, npz) != fields.get("checksum"):
-        raise Damaged(f"{path.name}: the checksum does not hold: the file was changed or cut short")
-    try:
-        plan = {name: fields[name] for name in PLAN_FIELDS}
-        rest = {name: fields[name] for name in _BESIDE_PLAN if name != "status"}
-        return Record(plan=plan, status=Status(fields["status"]), arrays=npz_arrays(npz), **rest)
-    except (KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise Damaged(f"{path.name}: {type(error).__name__}: {error}") from error
+    fields, arrays = _read_pair(path)
+    wrong = _not_a_record(fields, path.stem)
+    if wrong:
+        raise Damaged(f"{path.name}: {wrong}")
+    plan = {name: fields.get(name) for name in PLAN_FIELDS}
+    rest = {name: fields[name] for name in _BESIDE_PLAN if name in fields and name != "status"}
+    return Record(plan=plan, status=Status(fields["status"]), arrays=arrays, **rest)
+
+
+def _not_a_record(fields: Mapping[str, Any], stem: str) -> str:
+    """Return what keeps the fields from being a record: other programs write records too."""
+    words = {name: fields.get(name) for name in PLAN_FIELDS if name not in ("rtol", "atol", "first_step")}
+    bad = [
+        name for name, value in {**words, "message": fields.get("message", "")}.items() if not isinstance(value, str)
+    ]
+    bad += [name for name in ("rtol", "atol") if not _positive(fields.get(name))]
+    if fields.get("first_step") is not None and not _positive(fields["first_step"]):
+        bad.append("first_step")
+    bad += [name for name in _OBJECTS if not isinstance(fields.get(name), _OBJECTS[name])]
+    if fields.get("status") not in list(Status):
+        bad.append("status")
+    if fields.get("status") == Status.OK:
+        passes = (fields.get("forward"), fields.get("backward"))
+        bad += [] if all(isinstance(p, dict) and isinstance(p.get("nfe"), int) for p in passes) else ["nfe"]
+    if bad:
+        return f"missing or of the wrong kind: {', '.join(dict.fromkeys(bad))}"
+    return (
+        ""
+        if fields.get("digest") == stem
+        else f"its digest is {fields.get('digest')!r}: the file was renamed or copied"
+    )
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+def write_reference(folder: Path, name: str, about: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    """Store a problem's reference gradient and what is known about it."""
+    _write_pair(folder / "reference" / name, {**about, "format": FORMAT}, arrays)
 
 
 def prepare(folder: Path) -> None:
@@ -163,22 +240,43 @@ def prepare(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         fix = "Write another folder after --out."
         raise UserError(Mistake("--out", f"{folder}, a file", "a folder for the run", fix))
-    about = folder / "run.json"
-    if about.exists():
-        try:
-            found = json.loads(about.read_text(encoding="utf-8")).get("format")
-        except (OSError, ValueError, AttributeError) as error:
-            found = f"unreadable ({error})"
-        if found != FORMAT:
-            expected = f"a run of format {FORMAT}"
-            raise UserError(Mistake("--out", f"{folder}, a run of format {found}", expected, "Write another folder."))
+    if (folder / "run.json").exists():
+        read_about(folder)
     elif folder.is_dir() and any(folder.iterdir()):
         expected = "an empty folder or a run"
         raise UserError(Mistake("--out", f"{folder}, which holds other files", expected, "Write another folder."))
     try:
-        (folder / "records").mkdir(parents=True, exist_ok=True)
+        for part in ("records", "problems", "reference"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+            for left in (folder / part).glob(".*.tmp"):  # by a run that was killed
+                left.unlink()
+        writable = os.access(folder, os.W_OK) and os.access(folder / "records", os.W_OK)
+        reason = None if writable else "it is read-only"
     except OSError as error:
-        raise UserError(Mistake("--out", f"{folder} ({error.strerror})", "a folder that can be written")) from error
+        reason = error.strerror
+    if reason:
+        raise UserError(
+            Mistake("--out", f"{folder} ({reason})", "a folder that can be written", "Write another folder.")
+        )
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """Return a run's `run.json`.
+
+    Raises
+    ------
+    UserError
+        No such folder, no run in it, or a run of another format.
+    """
+    path = folder / "run.json"
+    if not path.exists():
+        got = f"{folder}, which " + ("holds no run.json" if folder.is_dir() else "is no folder")
+        raise UserError(Mistake("run", got, "the folder of a run", "Make one by `crossbackend run`."))
+    try:
+        return _read_json(path)
+    except Damaged as error:
+        expected = f"a run of format {FORMAT}"
+        raise UserError(Mistake("run", f"{folder}, where {error}", expected, "Write another folder.")) from error
 
 
 def load_run(folder: Path) -> Run:
@@ -189,43 +287,25 @@ def load_run(folder: Path) -> Run:
     UserError
         No such folder, or no run in it, or a run of another format.
     """
-    about = folder / "run.json"
-    if not about.exists():
-        got = f"{folder}, which " + ("holds no run.json" if folder.is_dir() else "does not exist")
-        raise UserError(Mistake("run", got, "the folder of a run", "Make one by `crossbackend run`."))
-    prepare(folder)
-    run = Run(folder, json.loads(about.read_text(encoding="utf-8")))
-    for path in sorted((folder / "records").glob("*.json")):
-        try:
-            run.records.append(read_record(path))
-        except Damaged as error:
-            run.damaged.append(f"records/{error}")
-    for name, value in _read_all(folder / "problems", run):
-        run.cards[name] = value
-    for name, value in _read_all(folder / "reference", run):
-        value["arrays"] = {}
-        try:
-            arrays = folder / "reference" / f"{name}.npz"
-            if arrays.exists():
-                value["arrays"] = npz_arrays(arrays.read_bytes())
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
-            run.damaged.append(f"reference/{name}.npz: {error}")
-        run.references[name] = value
-    run.records.sort(key=_order)
+    run = Run(folder, read_about(folder))
+    run.records = sorted(_each(run, "records", read_record), key=_order)
+    run.cards = {path.stem: card for path, card in _each(run, "problems", lambda path: (path, _read_json(path)))}
+    run.references = dict(_each(run, "reference", _read_reference))
     return run
 
 
-def _read_all(folder: Path, run: Run) -> Iterator[tuple[str, dict[str, Any]]]:
-    for path in sorted(folder.glob("*.json")):
+def _each(run: Run, part: str, read: Callable[[Path], T]) -> Iterator[T]:
+    """Yield what is read from the JSON files of a part of a run; note those that are damaged."""
+    for path in sorted((run.folder / part).glob("*.json")):
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            run.damaged.append(f"{folder.name}/{path.name}: {error}")
-            continue
-        if isinstance(value, dict) and value.get("format") == FORMAT:
-            yield path.stem, value
-        else:
-            run.damaged.append(f"{folder.name}/{path.name}: not of format {FORMAT}")
+            yield read(path)
+        except Damaged as error:
+            run.damaged.append(f"{part}/{error}")
+
+
+def _read_reference(path: Path) -> tuple[str, dict[str, Any]]:
+    fields, arrays = _read_pair(path)
+    return path.stem, {**fields, "arrays": arrays}
 
 
 def _order(record: Record) -> tuple[Any, ...]:

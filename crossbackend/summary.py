@@ -20,48 +20,53 @@ def sentences(problems: Sequence[ProblemComparison], damaged: Sequence[str]) -> 
 
 
 def _agreement(problems: Sequence[ProblemComparison]) -> list[str]:
-    rows = [(p, a, a.max_relative_difference) for p in problems for a in p.matched]
-    rows = [(p, a, difference) for p, a, difference in rows if difference is not None]
-    if not rows:
-        return []
-    good = [p.problem for p in problems if p.matched and all(a.verdict == "pass" for a in p.matched)]
-    count = sum(bool(p.matched) for p in problems)
-    worst = max((difference for p, _, difference in rows if p.problem in good), default=0.0)
-    backends = sorted({name for _, a, _ in rows for name in a.backends})
+    judged = [p for p in problems if any(a.verdict != "missing" for a in p.matched)]
+    good = [p for p in judged if all(a.verdict == "pass" for a in p.matched)]
     lines = []
     if good:
+        cells = [a for p in good for a in p.matched]
+        worst = max(a.max_relative_difference or 0.0 for a in cells)
+        backends = sorted({name for a in cells for name in a.backends})
         lines.append(
-            f"On {len(good)} of {count} problems {_and(backends)} give the same gradient, to {worst:.1e} relative, "
-            "at every tolerance when they take the same steps."
+            f"On {len(good)} of {len(judged)} problems {_and(backends)} give the same gradient, to {worst:.1e} "
+            "relative, at every tolerance when they take the same steps."
         )
-    failing = sorted({p.problem for p, a, _ in rows if a.verdict == "fail"})
+    failing = sorted({p.problem for p in judged if any(a.verdict == "fail" for a in p.matched)})
     if failing:
-        lines.append(f"On {_and(failing)} they do not, and the reverse solve is no excuse: look there first.")
+        lines.append(
+            f"On {_and(failing)} the backends do not agree although they were to take the same steps, and the reverse "
+            "solve is no excuse: look there first."
+        )
     return lines
 
 
 def _flags(problems: Sequence[ProblemComparison]) -> list[str]:
     lines = []
     for item in problems:
-        flagged = [f for f in item.flags if f.name == "backsolve_unstable"]
+        flagged, cells = _unstable(item)
         if not flagged:
             continue
-        cells = sum(r.status != Status.UNSUPPORTED for r in item.records)
         errors = [r.error["all"] for r in item.records if r.error.get("all") is not None]
-        share = "in every cell" if len(flagged) == cells else f"in {len(flagged)} of {cells} cells"
+        share = "in every cell" if flagged == cells else f"in {flagged} of {cells} cells"
         text = f"On {item.problem} the reverse solve is unstable {share}"
-        if errors and len(flagged) == cells:
+        if errors and flagged == cells:
             text += f": the backsolve gradients are wrong by {min(errors):.1g} to {max(errors):.1g} in every library"
         lines.append(text + ".")
     return lines
 
 
+def _unstable(item: ProblemComparison) -> tuple[int, int]:
+    """Return how many cells are flagged, of how many that were run."""
+    flagged = sum(flag.name == "backsolve_unstable" for flag in item.flags)
+    return flagged, sum(record.status != Status.UNSUPPORTED for record in item.records)
+
+
 def _savings(problems: Sequence[ProblemComparison]) -> list[str]:
-    unstable = {p.problem for p in problems if len(p.flags) >= len(p.records) > 0}
     by_cell: dict[tuple[str, str], list[float]] = defaultdict(list)
     for item in problems:
-        if item.problem in unstable:
-            continue
+        flagged, cells = _unstable(item)
+        if flagged == cells:
+            continue  # what is saved on a wrong gradient is no saving
         for saving in item.savings:
             if saving.stepping == "native":
                 by_cell[saving.backend, saving.norm].append(saving.saved)
@@ -87,7 +92,8 @@ def _status(problems: Sequence[ProblemComparison], damaged: Sequence[str]) -> li
     if uncertain:
         lines.append(f"No reference gradient for {_and(uncertain)}: errors are not shown there.")
     if damaged:
-        lines.append(f"{len(damaged)} files were damaged and skipped; they are named below.")
+        files = "1 file was" if len(damaged) == 1 else f"{len(damaged)} files were"
+        lines.append(f"{files} damaged and skipped.")
     return lines
 
 

@@ -1,5 +1,6 @@
 """Runs many plans: worker processes, resume, progress, timing."""
 
-from crossbackend.study.run import Options, run_study
+from crossbackend.study.options import Options
+from crossbackend.study.run import run_study
 
 __all__ = ["Options", "run_study"]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from crossbackend import registry
-from crossbackend.digest import plan_digest, problem_digest
+from crossbackend.digest import plan_digest
 from crossbackend.plan import Choice, Plan, plans
 from crossbackend.problem import Problem
 from crossbackend.record import Record, Status
-from crossbackend.store import Damaged, read_record
+from crossbackend.store import Run
 from crossbackend.study.pool import WorkerHandle
 
 RETRIED = (Status.TIMEOUT, Status.OUT_OF_MEMORY, Status.CRASHED)
@@ -26,52 +26,56 @@ class Cell:
     plan: Plan
     digest: str
 
-    def path(self, folder: Path) -> Path:
-        """Return where its record is stored."""
-        return folder / "records" / f"{self.digest}.json"
 
+def cells(problems: Sequence[Problem], choice: Choice, digests: Mapping[str, str]) -> list[Cell]:
+    """Return the cells of a run, in the order problem, backend, norm, stepping, rtol.
 
-def cells(problems: Sequence[Problem], choice: Choice) -> list[Cell]:
-    """Return the cells of a run, in the order problem, backend, norm, stepping, rtol."""
-    found = []
-    for problem in problems:
-        digest = problem_digest(problem)
-        for plan in plans(problem, choice):
-            found.append(Cell(problem, plan, plan_digest(plan, digest, registry.versions(plan.backend))))
-    return found
-
-
-def stored(cell: Cell, folder: Path) -> Record | None:
-    """Return a cell's record if it is there, whole, and need not be tried again."""
-    path = cell.path(folder)
-    if not path.exists():
-        return None
-    try:
-        record = read_record(path)
-    except Damaged:
-        return None
-    return None if record.status in RETRIED else record
-
-
-def set_aside(cells: Sequence[Cell], folder: Path) -> int:
-    """Move records of the same plans but another digest to `superseded/`; return how many.
-
-    They are results of an edited problem or of other library versions: kept, but no part of the run.
+    Parameters
+    ----------
+    digests : mapping of str to str
+        Every problem's digest, by its name.
     """
-    current = {(cell.plan.problem, cell.plan): cell.digest for cell in cells}
-    moved = 0
-    for path in sorted((folder / "records").glob("*.json")):
-        try:
-            record = read_record(path)
-        except Damaged:
-            continue
-        plan = Plan(**record.plan)
-        if current.get((plan.problem, plan), record.digest) != record.digest:
-            (folder / "superseded").mkdir(exist_ok=True)
-            for part in (path, path.with_suffix(".npz")):
-                part.replace(folder / "superseded" / part.name)
-            moved += 1
-    return moved
+    return [
+        Cell(problem, plan, plan_digest(plan, digests[problem.name], registry.versions(plan.backend)))
+        for problem in problems
+        for plan in plans(problem, choice)
+    ]
+
+
+def set_aside(cells: Sequence[Cell], digests: Mapping[str, str], run: Run) -> int:
+    """Move records that are no longer true to `superseded/`; return how many.
+
+    They are results of an edited problem, whatever their tolerance, or of the same plan with other versions of its
+    libraries: kept, but no part of the run. Records of programs that are no backend here are left alone.
+    """
+    current = {cell.plan: cell.digest for cell in cells}
+    stale = [record for record in run.records if not _true(record, current, digests)]
+    for record in stale:
+        _move(run.folder, f"records/{record.digest}.json", f"records/{record.digest}.npz")
+    gone = {record.digest for record in stale}
+    run.records = [record for record in run.records if record.digest not in gone]
+    for name, digest in digests.items():
+        if run.references.get(name, {}).get("digest", digest) != digest:
+            _move(run.folder, f"reference/{name}.json", f"reference/{name}.npz")
+            del run.references[name]
+    return len(stale)
+
+
+def _move(folder: Path, *names: str) -> None:
+    """Move files of a run to `superseded/`."""
+    (folder / "superseded").mkdir(exist_ok=True)
+    for name in names:
+        path = folder / name
+        if path.exists():
+            path.replace(folder / "superseded" / path.name)
+
+
+def _true(record: Record, current: Mapping[Plan, str], digests: Mapping[str, str]) -> bool:
+    if record.problem not in digests or record.backend.partition(":")[0] not in registry.names():
+        return True
+    plan = Plan(**record.plan)
+    then = plan_digest(plan, digests[record.problem], record.versions)
+    return record.digest == then == current.get(plan, then)
 
 
 def plans_of(problem: Problem, choice: Choice) -> list[Plan]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,6 +15,7 @@ from typing import Any
 
 import psutil
 
+from crossbackend.digest import problem_digest
 from crossbackend.errors import UserError
 from crossbackend.load import path_of
 from crossbackend.problem import Problem
@@ -128,14 +131,16 @@ class WorkerHandle:
         try:
             looked = psutil.Process(process.pid)
             while not done.wait(WATCH_S):
-                if time.monotonic() > end:
+                if self.stopped:  # it was started after all had been ended
+                    pass
+                elif time.monotonic() > end:
                     verdict.append((Status.TIMEOUT, f"no answer in {self.timeout:g} s"))
                 elif (used := looked.memory_info().rss) > self.memory_bytes:
                     limit = self.memory_bytes / 2**30
                     verdict.append((Status.OUT_OF_MEMORY, f"used {used / 2**30:.2f} GiB of {limit:.2f} GiB allowed"))
                 else:
                     continue
-                process.kill()
+                _kill(process)
                 return
         except psutil.Error:  # it ended meanwhile
             return
@@ -159,7 +164,7 @@ class WorkerHandle:
         self.stopped = True
         process = self.process
         if process is not None:
-            process.kill()
+            _kill(process)
             process.wait()
             for stream in (process.stdin, process.stdout):
                 if stream is not None:
@@ -167,7 +172,17 @@ class WorkerHandle:
         self.log.close()
 
 
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a worker and the processes that its problem has started."""
+    if hasattr(os, "killpg") and process.poll() is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)  # it leads its own session
+    process.kill()
+
+
 def _parcel(problem: Problem) -> dict[str, Any]:
     """Return how a problem travels: by its file's path, or by value."""
     path: Path | None = path_of(problem)
-    return {"path": None, "value": problem} if path is None else {"path": str(path), "value": None}
+    if path is None:
+        return {"path": None, "value": problem, "digest": ""}
+    return {"path": str(path), "value": None, "digest": problem_digest(problem)}

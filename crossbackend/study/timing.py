@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from crossbackend.errors import UserError
 from crossbackend.record import Status
-from crossbackend.store import write_record
 from crossbackend.study.cells import Cell
+from crossbackend.study.lane import not_timed
 from crossbackend.study.pool import Failed
+from crossbackend.study.state import Study
 
-if TYPE_CHECKING:
-    from crossbackend.study.run import Study
+CHEAP = 0.1
+"""A call that takes less than this share of `Options.seconds` is made once more before it counts."""
 
 
 def time_cells(study: Study) -> None:
@@ -32,6 +34,7 @@ def time_cells(study: Study) -> None:
 
 def _time_group(study: Study, group: list[Cell]) -> None:
     """Time the backends of one cell in turns, each until its repeats or its seconds are spent."""
+    options = study.options
     spent: dict[str, list[float]] = {cell.digest: [] for cell in group}
     peaks: dict[str, int] = {}
     waiting = list(group)
@@ -39,25 +42,28 @@ def _time_group(study: Study, group: list[Cell]) -> None:
     while waiting:
         for cell in list(waiting):
             try:
-                found = study.worker(cell.plan.backend).ask(cell.problem, "time", plan=cell.plan)
-            except Failed:
+                found = study.workers[cell.plan.backend].ask(cell.problem, "time", plan=cell.plan)
+            except (Failed, UserError) as error:
                 waiting.remove(cell)
+                spent[cell.digest].clear()
+                not_timed(study, cell, error)
                 continue
-            if first and found["seconds"] < 0.1 * study.options.seconds:
-                continue  # a warm-up at this tolerance that costs little
-            spent[cell.digest].append(found["seconds"])
+            if first and found["seconds"] < CHEAP * options.seconds:
+                continue
+            times = spent[cell.digest]
+            times.append(found["seconds"])
             if found["peak_memory_bytes"] is not None:
                 peaks[cell.digest] = max(peaks.get(cell.digest, 0), found["peak_memory_bytes"])
-            times = spent[cell.digest]
-            if len(times) >= study.options.repeats or sum(times) >= study.options.seconds:
+            if len(times) >= options.repeats or sum(times) >= options.seconds:
                 waiting.remove(cell)
         first = False
     for cell in group:
-        record = study.records[cell.digest]
         if spent[cell.digest]:
+            record = study.records[cell.digest]
+            record.message = ""
             record.time = statistics(spent[cell.digest], study.warmed[cell.plan.sweep_key])
             record.peak_memory_bytes = peaks.get(cell.digest)
-            write_record(study.options.out, record)
+            study.keep(cell, record)
         study.tick(f"{cell.plan.describe()} timed")
 
 

@@ -7,15 +7,17 @@ standard output, and ends when its input does. What a problem prints goes to sta
 from __future__ import annotations
 
 import os
-import sys
+import queue
+import threading
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import IO, Any
 
 from crossbackend import machine, registry
 from crossbackend.backends.contract import Compiled
-from crossbackend.errors import UserError
+from crossbackend.digest import problem_digest
+from crossbackend.errors import Mistake, UserError
 from crossbackend.load import load
 from crossbackend.plan import Plan
 from crossbackend.problem import Problem
@@ -28,11 +30,24 @@ class Worker:
     def __init__(self) -> None:
         self.problems: dict[str, Problem] = {}
         self.compiled: dict[tuple[str, ...], Compiled] = {}
+        self.warmed: dict[tuple[str, ...], dict[str, float]] = {}
 
-    def problem(self, key: str, path: str | None, value: Problem | None) -> None:
-        """Keep a problem under a key: loaded from its file, or as it was sent."""
-        self.problems[key] = load(path) if path is not None else value  # type: ignore[assignment]
-        self.compiled = {k: v for k, v in self.compiled.items() if k[0] != self.problems[key].name}
+    def problem(self, key: str, path: str | None, value: Problem | None, digest: str) -> None:
+        """Keep a problem under a key: loaded from its file, or as it was sent.
+
+        Raises
+        ------
+        UserError
+            A file that gives another problem than it gave the study.
+        """
+        problem = value if path is None else load(path)
+        assert problem is not None
+        if path is not None and problem_digest(problem) != digest:
+            fix = "Seed what is random in it, for example by np.random.default_rng(0), and do not edit it during a run."
+            raise UserError(Mistake(path, "another problem when it is run again", "the same one every time", fix))
+        self.problems[key] = problem
+        self.compiled = {k: v for k, v in self.compiled.items() if k[0] != problem.name}
+        self.warmed = {k: v for k, v in self.warmed.items() if k[0] != problem.name}
 
     def trial(self, key: str, library: str) -> Any:
         """Run the problem's functions once."""
@@ -58,16 +73,20 @@ class Worker:
 
     def warm(self, key: str, plan: Plan) -> dict[str, float]:
         """Compile and run the bare plan once; return the seconds of both."""
-        compiled = self._compile(key, plan)
-        before = compiled.compile_s
-        started = time.perf_counter()
-        compiled.solve(plan.rtol, plan.atol)
-        took = time.perf_counter() - started
-        # What compiling took inside the first call is told apart from it.
-        return {"compile_s": compiled.compile_s, "first_s": took - (compiled.compile_s - before)}
+        if plan.sweep_key not in self.warmed:
+            compiled = self._compile(key, plan)
+            before = compiled.compile_s
+            started = time.perf_counter()
+            compiled.solve(plan.rtol, plan.atol)
+            took = time.perf_counter() - started
+            # What compiling took inside the first call is told apart from it.
+            first = max(0.0, took - (compiled.compile_s - before))
+            self.warmed[plan.sweep_key] = {"compile_s": compiled.compile_s, "first_s": first}
+        return self.warmed[plan.sweep_key]
 
     def time(self, key: str, plan: Plan) -> dict[str, Any]:
         """Run the bare plan once more; return its seconds and the peak memory meanwhile."""
+        self.warm(key, plan)  # a worker that has taken another's place is cold
         compiled = self._compile(key, plan)
         known = machine.reset_peak_memory()
         started = time.perf_counter()
@@ -100,17 +119,36 @@ def answer(worker: Worker, request: dict[str, Any]) -> tuple[str, Any]:
         return ("memory" if any(word in words for word in spent) else "crashed"), words[:2000]
 
 
+def _listen(incoming: IO[bytes], requests: queue.SimpleQueue[dict[str, Any]]) -> None:
+    """Hand on requests; end the process when the study is gone, also in the middle of a solve."""
+    try:
+        while True:
+            requests.put(protocol.receive(incoming))
+    except protocol.Closed:
+        os._exit(0)
+
+
+def _own_pipes() -> tuple[IO[bytes], IO[bytes]]:
+    """Return the pipes from and to the study, out of reach of a problem's `input()` and `print()`."""
+    incoming, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return incoming, replies
+
+
 def main() -> None:
     """Answer requests until the input ends."""
-    replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # a problem's print() must not get among the replies
+    incoming, replies = _own_pipes()
+    requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(incoming, requests), daemon=True).start()
     worker = Worker()
     while True:
         try:
-            request = protocol.receive(sys.stdin.buffer)
-            protocol.send(replies, answer(worker, request))
+            protocol.send(replies, answer(worker, requests.get()))
         except protocol.Closed:
-            return
+            os._exit(0)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,72 @@
+"""The reference gradients of a run's problems, and the records' errors against them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crossbackend.errors import UserError
+from crossbackend.problem import Problem
+from crossbackend.record import FORMAT, Record, Status, relative_error
+from crossbackend.store import Run, load_run, write_json, write_record, write_reference
+from crossbackend.study.pool import Failed
+from crossbackend.study.state import Study
+
+
+def has_reference(problem: Problem, digest: str, run: Run) -> bool:
+    """Whether a run holds the reference and the card of a problem as it is now."""
+    return run.references.get(problem.name, {}).get("digest") == digest and problem.name in run.cards
+
+
+def run_references(study: Study) -> None:
+    """Compute the references and the cards that the run lacks."""
+    folder = study.options.out
+    for problem in study.references:
+        try:
+            about, arrays, card = study.workers["reference"].ask(problem, "reference")
+            about["digest"] = study.digests[problem.name]
+        except (Failed, UserError) as error:
+            # Without a digest, so that it is tried again the next time.
+            about, arrays, card = _failed(problem, str(error)), {}, _bare_card(problem)
+        write_json(folder / "problems" / f"{problem.name}.json", card)
+        write_reference(folder, problem.name, about, arrays)
+        study.tick(f"{problem.name} reference")
+
+
+def _failed(problem: Problem, message: str) -> dict[str, Any]:
+    routes = [{"name": "reference", "seconds": 0.0, "message": message}]
+    return {"problem": problem.name, "status": "failed", "floor": None, "check": None, "routes": routes}
+
+
+def _bare_card(problem: Problem) -> dict[str, Any]:
+    return {"format": FORMAT, "name": problem.name, "description": problem.description, "source": problem.source,
+            "ts": list(problem.ts)}  # fmt: skip
+
+
+def fill_errors(folder: Path) -> None:
+    """Write every record's gradient error against its problem's reference, where it changed."""
+    run = load_run(folder)
+    for record in run.records:
+        error = _error(record, run.references.get(record.problem, {}))
+        if error != record.error:
+            record.error = error
+            write_record(folder, record)
+
+
+def _error(record: Record, about: Mapping[str, Any]) -> dict[str, float | None]:
+    error: dict[str, float | None] = dict.fromkeys(("all", "y0", "params", "floor"))
+    if record.status == Status.OK and about.get("status") in ("exact", "ok"):
+        gradient = record.gradient()
+        truth = {name.removeprefix("gradient/"): array for name, array in about["arrays"].items()}
+        error["floor"] = about.get("floor")
+        error["all"] = relative_error(gradient, truth)
+        for group in ("y0", "params"):
+            error[group] = relative_error(_of(gradient, group), _of(truth, group))
+    return error
+
+
+def _of(gradient: Mapping[str, np.ndarray], group: str) -> dict[str, np.ndarray]:
+    return {name: array for name, array in gradient.items() if name.partition("/")[0] == group}

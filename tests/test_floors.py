@@ -1,0 +1,177 @@
+"""A module imports only from lower floors; read from the source, so that imports inside functions count too."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "crossbackend"
+FLOORS = (
+    ("errors", "tree", "machine", "dense"),
+    ("norms", "ops", "record", "adapt", "new"),
+    ("problem", "store", "agreement", "summary"),
+    ("bound", "plan", "load", "compare"),
+    ("trial", "digest", "backends.contract", "lowering", "report"),
+    ("registry", "augmented"),
+    ("backends.scipy", "backends.torchdiffeq", "backends.diffrax"),
+    ("reference",),
+    ("study",),
+    ("api",),
+    ("cli",),
+    ("__main__", "__init__"),
+)
+"""Rooms, a module or a package, from the ground up. `backends/` is no room but three."""
+INSIDE_STUDY = (
+    ("protocol", "options"),
+    ("pool",),
+    ("cells",),
+    ("state",),
+    ("trials", "lane", "references"),
+    ("timing",),
+    ("run", "worker"),
+    ("__init__",),
+)
+MAY_IMPORT = {
+    "torch": ("ops", "adapt", "backends.torchdiffeq"),
+    "torchdiffeq": ("backends.torchdiffeq",),
+    "jax": ("ops", "adapt", "lowering", "backends.diffrax"),
+    "diffrax": ("backends.diffrax",),
+    "equinox": ("backends.diffrax",),
+    "matplotlib": ("report",),
+    "jinja2": ("report",),
+    "typst": ("report",),
+    "pandas": (),
+}
+"""Libraries that are imported inside functions only, and by these rooms only."""
+
+
+def modules(package=PACKAGE):
+    """Every module by its dotted name within the package."""
+    return {".".join(path.relative_to(package).with_suffix("").parts): path for path in package.rglob("*.py")}
+
+
+def room(module):
+    """The room of a module: `lowering.trace` lives in `lowering`, `backends.scipy` is its own."""
+    first, _, rest = module.partition(".")
+    return module if first == "backends" and rest != "__init__" else first
+
+
+def imported(source):
+    """Yield (dotted name, whether at the top of the module); what only a type checker sees is left out."""
+    return list(_imported(ast.parse(source), True))
+
+
+def _imported(node, top):
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+            for other in child.orelse:
+                yield from _imported(other, top)
+            continue
+        if isinstance(child, ast.Import):
+            yield from ((alias.name, top) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, "imports name the package"
+            yield from ((f"{child.module}.{alias.name}", top) for alias in child.names)
+        yield from _imported(child, top and not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)))
+
+
+def inner(name, known):
+    """The module of this package that an imported name stands for, None for another package's."""
+    parts = name.split(".")
+    if parts[0] != "crossbackend":
+        return None
+    for end in range(len(parts), 1, -1):
+        candidate = ".".join(parts[1:end])
+        if candidate in known:
+            return candidate
+        if f"{candidate}.__init__" in known:
+            return f"{candidate}.__init__"
+    return "__init__"
+
+
+def height(floors):
+    return {name: level for level, names in enumerate(floors) for name in names}
+
+
+def wrong_arrows(sources, floors, room):
+    """The imports between rooms that do not go down, as `a (floor) -> b (floor)`."""
+    level, found = height(floors), []
+    for module, source in sources.items():
+        for name, _ in imported(source):
+            other = inner(name, sources)
+            if other is None or room(other) == room(module) or room(other) == "backends":
+                continue
+            if level[room(other)] >= level[room(module)]:
+                found.append(f"{module} (floor {level[room(module)]}) -> {other} (floor {level[room(other)]})")
+    return sorted(set(found))
+
+
+def wrong_libraries(sources):
+    """The imports of a library where it must not be, or at the top of a module."""
+    found = []
+    for module, source in sources.items():
+        for name, top in imported(source):
+            library = name.partition(".")[0]
+            if library in MAY_IMPORT and room(module) not in MAY_IMPORT[library]:
+                found.append(f"{module} imports {library}")
+            elif library in MAY_IMPORT and top:
+                found.append(f"{module} imports {library} outside a function")
+    return sorted(set(found))
+
+
+@pytest.fixture(scope="module")
+def sources():
+    return {name: path.read_text(encoding="utf-8") for name, path in modules().items()}
+
+
+def test_every_module_has_a_floor(sources):
+    level = height(FLOORS)
+    assert sorted({room(m) for m in sources} - set(level) - {"backends"}) == [], "give the new module a floor"
+    assert sorted(set(level) - {room(m) for m in sources}) == [], "no such module any more"
+    inside = {m.removeprefix("study.") for m in sources if m.startswith("study.")}
+    assert inside == set(height(INSIDE_STUDY))
+
+
+def test_imports_go_down(sources):
+    assert wrong_arrows(sources, FLOORS, room) == []
+
+
+def test_imports_go_down_inside_study(sources):
+    inside = {name: source for name, source in sources.items() if name.startswith("study.")}
+    floors = [[f"study.{name}" for name in names] for names in INSIDE_STUDY]
+    inner_only = {
+        name: "\n".join(f"import {other}" for other, _ in imported(source) if other.startswith("crossbackend.study"))
+        for name, source in inside.items()
+    }
+    assert wrong_arrows(inner_only, floors, lambda module: module) == []
+
+
+def test_libraries_stay_in_their_rooms(sources):
+    assert wrong_libraries(sources) == []
+
+
+PLANTED = {
+    "errors": "def f():\n    from crossbackend import cli\n",
+    "cli": "import crossbackend.errors\n",
+    "summary": "from crossbackend.store import Run\n",
+    "store": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from crossbackend.cli import main\n",
+    "backends.diffrax": "import jax\nfrom crossbackend.backends import scipy\n",
+    "backends.scipy": "def f():\n    import torch.nn\n",
+    "report.charts": "from matplotlib import pyplot\n",
+}
+
+
+def test_planted_arrows_are_found():
+    assert wrong_arrows(PLANTED, FLOORS, room) == [
+        "backends.diffrax (floor 6) -> backends.scipy (floor 6)",
+        "errors (floor 0) -> cli (floor 10)",
+        "summary (floor 2) -> store (floor 2)",
+    ]
+
+
+def test_planted_libraries_are_found():
+    assert wrong_libraries(PLANTED) == [
+        "backends.diffrax imports jax outside a function",
+        "backends.scipy imports torch",
+        "report.charts imports matplotlib outside a function",
+    ]
