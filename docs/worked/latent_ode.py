@@ -9,8 +9,8 @@ def encode(params, data):  # a recurrence backwards over (time since, values, ma
     def step(h, x):
         return ops.namespace(h).tanh(x @ params["in"] + h @ params["back"]), None
 
-    code = ops.scan(step, data["h0"], data["seen"])[0] @ params["out"]
-    return code[:, :2], code[:, 2:]
+    hidden, _ = ops.scan(step, data["h0"], data["seen"])
+    return hidden @ params["mean"], hidden @ params["log_std"]
 
 
 def initial(params, data):  # the noise is data: a gradient wants one fixed sample
@@ -30,11 +30,10 @@ def loss(ys, params, data):  # ys: (times, batch, latent)
 
 
 rng = np.random.default_rng(0)
-ts = np.sort(rng.uniform(0.0, 2.0, 8))
-mask = (rng.uniform(size=(8, 3, 1)) < 0.7).astype(float)
+ts, mask = np.sort(rng.uniform(0.0, 2.0, 8)), (rng.uniform(size=(8, 3, 1)) < 0.7).astype(float)
 values = mask * np.sin(3 * ts[:, None, None] + np.arange(3)[:, None])
 seen = np.concatenate([np.diff(ts, append=ts[-1])[:, None, None] + 0 * mask, values, mask], axis=2)
-sizes = {"in": (3, 5), "back": (5, 5), "out": (5, 4), "w1": (2, 6), "w2": (6, 2), "read": (2, 1)}
+sizes = {"in": (3, 5), "back": (5, 5), "mean": (5, 2), "log_std": (5, 2), "w1": (2, 6), "w2": (6, 2), "read": (2, 1)}
 params = {name: 0.4 * rng.normal(size=size) for name, size in sizes.items()}
 data = {"seen": seen[::-1], "values": values, "mask": mask, "noise": rng.normal(size=(3, 2)), "h0": np.zeros((3, 5))}
 problem = Problem("latent_ode", vector_field, loss, params, initial, ts, data)

@@ -33,4 +33,4 @@ params = {name: 0.5 * rng.normal(size=shape) for name, shape in shapes.items()}
 path = ops.hermite_coefficients(knots, values)
 data = {"knots": knots, "path": path, "first": values[0], "labels": np.eye(2)[labels]}
 # The path's second derivative jumps at the knots: told so, a solver steps onto them and not across.
-problem = Problem("neural_cde", vector_field, loss, params, initial, [0.0, 5.0], data, breakpoints=knots[1:-1])
+problem = Problem("neural_cde", vector_field, loss, params, initial, [0.0, 5.0], data, breakpoints=[1.0, 2.0, 3.0, 4.0])

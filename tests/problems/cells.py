@@ -2,7 +2,6 @@
 
 from functools import cache
 from itertools import combinations
-
 from typing import Any
 
 import numpy as np

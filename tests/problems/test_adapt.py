@@ -2,6 +2,7 @@
 
 import pickle
 import re
+from typing import Any
 
 import cloudpickle
 import numpy as np
@@ -200,8 +201,8 @@ def test_a_forward_of_other_arguments_wants_a_call():
 class Model(eqx.Module):
     layers: list
     shift: float
-    activation: object
-    counts: jax.Array
+    activation: Any
+    counts: Any
 
     def __init__(self, key):
         self.layers = [eqx.nn.Linear(2, 4, key=key), eqx.nn.Linear(4, 2, key=key)]
@@ -260,6 +261,7 @@ def test_a_jax_field_survives_pickling(model):
     np.testing.assert_array_equal(again(0.5, y, params, None), field(0.5, y, params, None))
 
 
+@pytest.mark.slow
 def test_a_jax_problem_runs_on_both_backends_that_run_jax(model):
     made = problem(*adapt.jax(model, batched))
     assert made.lacks("torch") == ("vector_field",)
