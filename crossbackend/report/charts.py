@@ -143,7 +143,7 @@ def reconstruction(item: ProblemComparison, names: Names, name: str) -> Chart | 
     _rtol_axis(sheet.panel, rtols)
     ends = list(sheet.panel.get_xlim())
     limits = [UNSTABLE_FACTOR * rtol for rtol in ends]
-    log_axis(sheet.panel.yaxis, [*(y for _, y in points), UNSTABLE_FACTOR * max(rtols)], tolerance)
+    log_axis(sheet.panel.yaxis, [*(y for _, y in points), UNSTABLE_FACTOR * math.sqrt(ends[0] * ends[1])], tolerance)
     sheet.panel.plot(ends, limits, color=SOFT, linewidth=1.0, linestyle=(0, (2, 2)), zorder=1)
     middle = math.sqrt(ends[0] * ends[1])
     sheet.panel.annotate(

@@ -8,7 +8,7 @@ from typing import Any
 from crossbackend.compare import UNCERTAIN_FLOOR, ProblemComparison
 from crossbackend.report import charts
 from crossbackend.report.draw import Chart
-from crossbackend.report.formats import NONE, count, join, number, sci, seconds, shape, tolerance, values, whole
+from crossbackend.report.formats import NONE, count, number, sci, seconds, shape, tolerance, values, whole
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def reference(found: dict[str, Any]) -> str:
     if check != NONE:
         said.append(f"finite differences agree to {check}")
     routes = [_route(route) for route in found.get("routes") or [] if isinstance(route, dict)]
-    return "; ".join(said) + (f". Routes: {join(routes)}." if routes else ".")
+    return "; ".join(said) + (f". Routes: {'; '.join(routes)}." if routes else ".")
 
 
 def _route(route: dict[str, Any]) -> str:

@@ -121,13 +121,15 @@ def _notices(comparison: Comparison, about: dict[str, Any]) -> list[str]:
 
 def _tiles(comparison: Comparison) -> list[tuple[str, str, str]]:
     found = verdict.counts(comparison)
-    tiles = [
-        (whole(n), f"{'of ' + str(sum(found.values())) + ' ' if name == 'pass' else ''}matched cells {words}", name)
-        for name, words in (
-            ("pass", "agree"), ("fail", "disagree"), ("unstable", "unstable backwards"), ("missing", "without a pair"),
+    total, tiles = sum(found.values()), []
+    if total:
+        tiles.append(
+            (whole(found["pass"]), f"of {whole(total)} matched cells agree", "pass" if found["pass"] else "fail")
         )
-        if (n := found[name]) or (name in ("pass", "fail") and any(found.values()))
-    ]  # fmt: skip
+        tiles.append((whole(found["fail"]), "disagree without excuse", "fail" if found["fail"] else "pass"))
+    for name, words in (("unstable", "are unstable backwards"), ("missing", "have fewer than two gradients")):
+        if found[name]:
+            tiles.append((whole(found[name]), words, name))
     bad = sum(failed(record) for record in comparison.records)
     tried = sum(record.status != Status.UNSUPPORTED for record in comparison.records)
     if not tried:
@@ -165,7 +167,7 @@ _LOOK = {
     "steps": (
         "Where the backward solve stepped",
         "Bars up are accepted steps, bars down rejected ones, along the problem's time. Rejections that vanish from "
-        "the left column to the right are steps that only the parameters' adjoint refused.",
+        "the left column to the right were mostly the doing of the parameters' adjoint, which the seminorm leaves out.",
     ),
     "reconstruction": (
         "Does the reverse solve come back?",
