@@ -10,7 +10,20 @@ from typing import Any
 import numpy as np
 
 from crossbackend.lowering import runtime, scalars
-from crossbackend.lowering.nodes import ELEMENT, FOLD_LIMIT, LITERAL, NAME, PRODUCT, SUM, Block, Node, Op, Value, call
+from crossbackend.lowering.nodes import (
+    ELEMENT,
+    FOLD_LIMIT,
+    LITERAL,
+    NAME,
+    PRODUCT,
+    SUM,
+    Block,
+    Node,
+    Op,
+    Value,
+    call,
+    index_source,
+)
 
 UNPACK = call("unpack", 1, "list")
 AS_FLOAT = call("as_float", 1, "float")
@@ -135,6 +148,8 @@ class Builder:
                 out[index] = self.literal(known[index], value.dtype)
         elif node.shape == ():
             out[...] = self.cell(node)
+        elif node.note is not None and value.size == 1 == math.prod(node.shape):
+            out[...] = self.cell(self.pick(node, set(range(len(node.shape)))))
         else:
             small = np.empty(node.shape, object)
             unpacked = self.node(UNPACK, (node,), node.shape, node.dtype)
@@ -215,6 +230,13 @@ class Builder:
             return inner
         op = Op(f"{{0}}.reshape({', '.join(map(str, shape)) or '()'})", needs=10, fresh=False, word="reshaped")
         return self.node(op, (inner,), shape, inner.dtype)
+
+    def pick(self, node: Node, axes: set[int]) -> Node:
+        """Return what a slice gave without the given axes of size 1: `x[3:4]` becomes `x[3]`."""
+        source = [first if axis in axes else part for axis, (first, part) in enumerate(node.note)]
+        shape = tuple(n for axis, n in enumerate(node.shape) if axis not in axes)
+        op = Op(f"{{0}}{index_source(source)}", needs=node.op.needs, fresh=False, word="part")
+        return self.node(op, node.args, shape, node.dtype)
 
     # --- arithmetic on cells, with the folding that changes no value ---
 

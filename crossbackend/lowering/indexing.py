@@ -14,9 +14,9 @@ from crossbackend.lowering import runtime
 from crossbackend.lowering.builder import Builder
 from crossbackend.lowering.flat import Equation
 from crossbackend.lowering.maths_cells import CHOOSE, extreme
-from crossbackend.lowering.moves_arrays import cut, index_source, only, pick
+from crossbackend.lowering.moves_arrays import cut, only
 from crossbackend.lowering.moves_cells import moved
-from crossbackend.lowering.nodes import ATOM, SUM, TEST, Node, Op, Value
+from crossbackend.lowering.nodes import ATOM, SUM, TEST, Node, Op, Value, index_source
 
 # The modes of jax.lax.GatherScatterMode, by name.
 CLIPPING = {"CLIP", "PROMISE_IN_BOUNDS", "ONE_HOT"}
@@ -53,7 +53,7 @@ def window(b: Builder, node: Node, starts: list[Node], sizes: tuple[int, ...]) -
             args.append(start)
             text = f"{first}:{first} + {size}"
         source.append(text)
-        note.append((first, text, ()))
+        note.append((first, text))
     op = Op(f"{{0}}{index_source(source)}", needs=(ATOM, *[SUM] * (len(args) - 1)), fresh=False, word="part")
     return b.node(op, args, sizes, node.dtype, note=note)
 
@@ -152,7 +152,7 @@ def single(b: Builder, eqn: Equation, node: Node, start: Value, facts: dict[str,
     piece = window(b, node, starts, facts["window"])
     out = eqn.outputs[0]
     if piece.note is not None and facts["collapsed"]:
-        piece = pick(b, piece, set(facts["collapsed"]))
+        piece = b.pick(piece, set(facts["collapsed"]))
     elif piece.shape != out.shape:
         piece = b.reshape(piece, out.shape)
     if facts["fill"] is None:

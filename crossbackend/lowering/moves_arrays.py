@@ -9,7 +9,7 @@ import numpy as np
 from crossbackend.lowering.builder import Builder
 from crossbackend.lowering.flat import Equation
 from crossbackend.lowering.moves_cells import slices, spaced
-from crossbackend.lowering.nodes import ATOM, Node, Op, Value
+from crossbackend.lowering.nodes import ATOM, Node, Op, Value, index_source
 
 
 def only(eqn: Equation, node: Node) -> list[Value]:
@@ -55,7 +55,7 @@ def array_reshape(b: Builder, eqn: Equation, x: Value) -> list[Value]:
     if exact and without_ones(node.shape) == without_ones(shape) and len(node.shape) <= len(shape):
         return only(eqn, node)
     if eqn.name == "squeeze" and node.note is not None and node.shape == x.shape:
-        return only(eqn, pick(b, node, {int(d) % len(x.shape) for d in eqn.params["dimensions"]}))
+        return only(eqn, b.pick(node, {int(d) % len(x.shape) for d in eqn.params["dimensions"]}))
     return only(eqn, b.reshape(b.full(x) if not node.cell else packed(b, node), shape))
 
 
@@ -127,13 +127,6 @@ def written(part: slice, size: int) -> str:
     return f"{start}:{stop}" + (f":{part.step}" if part.step != 1 else "")
 
 
-def index_source(parts: list[str]) -> str:
-    """Return `[a, b]` without trailing full slices."""
-    while parts and parts[-1] == ":":
-        parts = parts[:-1]
-    return f"[{', '.join(parts)}]"
-
-
 def array_slice(b: Builder, eqn: Equation, x: Value) -> list[Value]:
     """Cut a piece out of an array."""
     if b.array(x).shape == ():
@@ -147,15 +140,8 @@ def cut(b: Builder, node: Node, parts: tuple[slice, ...]) -> Node:
         return node
     shape = tuple(len(range(p.start, p.stop, p.step)) for p in parts)
     source = [written(p, n) for p, n in zip(parts, node.shape, strict=True)]
-    note = [(str(p.start), text, ()) for p, text in zip(parts, source, strict=True)]
+    note = [(str(p.start), text) for p, text in zip(parts, source, strict=True)]
     return b.node(view(f"{{0}}{index_source(source)}", "part"), (node,), shape, node.dtype, note=note)
-
-
-def pick(b: Builder, node: Node, axes: set[int]) -> Node:
-    """Return what a slice gave without the given axes of size 1: `x[3:4]` becomes `x[3]`."""
-    source = [first if axis in axes else part for axis, (first, part, _) in enumerate(node.note)]
-    shape = tuple(n for axis, n in enumerate(node.shape) if axis not in axes)
-    return b.node(view(f"{{0}}{index_source(source)}", "part"), node.args, shape, node.dtype)
 
 
 def array_rev(b: Builder, eqn: Equation, x: Value) -> list[Value]:

@@ -64,6 +64,13 @@ def call(name: str, count: int = 1, word: str = "", *, raises: bool = False, fre
     return Op(f"{name}({arguments})", raises=raises, fresh=fresh, word=word or name.rpartition(".")[2])
 
 
+def index_source(parts: list[str]) -> str:
+    """Return `[a, b]` without trailing full slices."""
+    while parts and parts[-1] == ":":
+        parts = parts[:-1]
+    return f"[{', '.join(parts)}]"
+
+
 @dataclass(eq=False)
 class Block:
     """One piece of source with its own indentation.
@@ -106,7 +113,8 @@ class Node:
     hint : str
         Wanted variable name.
     note : object
-        What a later rule may want to know: `("slice", operand, starts, sizes, strides)`.
+        What a later step wants to know: of a slice, per axis, the source of its start and of itself; of an element,
+        its index; of a loop, the `Statement`.
     """
 
     op: Op

@@ -68,7 +68,7 @@ class Traced:
 
     @property
     def digest_text(self) -> str:
-        """The jaxpr as text (no memory addresses), with a SHA-256 of every constant it captured and the structure in and out."""
+        """The jaxpr without memory addresses, a SHA-256 of every captured constant, the structure in and out."""
         hashes = [hashlib.sha256(np.ascontiguousarray(c).tobytes()).hexdigest() for c in self.jaxpr.consts]
         names = [(leaf.access, leaf.shape, leaf.used) for leaves in self.arguments.values() for leaf in leaves]
         return "\n".join(
