@@ -30,9 +30,6 @@ _PROSE = ("name", "source", "description", "tolerances")
 """Fields of a problem that no result depends on (a plan names its own tolerance)."""
 _PLAIN = (type(None), type(...), bool, int, float, complex, str, bytes)
 _NO_CODE = ("RESUME", "NOP", "CACHE", "EXTENDED_ARG", "PRECALL")
-_OF_EVERY_CLASS = ("__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__annotations__",
-                   "__dataclass_fields__", "__dataclass_params__", "__abstractmethods__", "_abc_impl",
-                   "__firstlineno__", "__static_attributes__")  # fmt: skip
 _DESCRIPTORS = (types.MemberDescriptorType, types.GetSetDescriptorType)
 
 
@@ -76,6 +73,8 @@ class _Hash:
             self._sha.update(np.ascontiguousarray(array).tobytes())
         elif isinstance(value, types.ModuleType):
             self.add(f"module {value.__name__}")
+        elif isinstance(value, (tuple, frozenset)):  # Python shares equal ones as it likes
+            self._container(value)
         elif id(value) in self._seen:
             self.add(f"seen {self._seen[id(value)][0]}")
         else:
@@ -84,7 +83,7 @@ class _Hash:
 
     def _new(self, value: Any) -> None:
         """Feed an object that was not seen before."""
-        if isinstance(value, (Mapping, list, tuple, set, frozenset)):
+        if isinstance(value, (Mapping, list, set)):
             self._container(value)
         elif isinstance(value, types.FunctionType):
             self._function(value)
@@ -147,7 +146,8 @@ class _Hash:
         for base in kind.__bases__:
             self.value(base)
         for name, member in sorted(vars(kind).items()):
-            if name not in _OF_EVERY_CLASS and not isinstance(member, _DESCRIPTORS):
+            bookkeeping = name == "_abc_impl" or (name.startswith("__") and not callable(member))
+            if not bookkeeping and not isinstance(member, _DESCRIPTORS):
                 self.add(name)
                 self.value(member)
 
