@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from crossbackend.lowering.nodes import (
     call,
     index_source,
 )
+from crossbackend.lowering.plain import is_plain
 
 UNPACK = call("unpack", 1, "list")
 AS_FLOAT = call("as_float", 1, "float")
@@ -105,7 +107,9 @@ class Builder:
         for i, arg in enumerate(args):
             value = arg.literal
             values[f"a{i}"] = np.asarray(value, arg.dtype)[()] if arg.cell or not arg.shape else value
-        source = op.template.format(*values)
+        source = op.template.format(*(f"a{i}" for i in range(len(args))))
+        if "special." in source:
+            values["special"] = importlib.import_module("scipy.special")
         with np.errstate(all="ignore"):
             result = eval(source, dict(NAMESPACE), values)
         result = np.asarray(result, dtype)
@@ -294,14 +298,3 @@ class Builder:
 def is_number(node: Node, value: float) -> bool:
     """Tell whether a node is a literal scalar equal to `value`."""
     return node.literal is not None and node.shape == () and node.literal == value
-
-
-def is_plain(node: Node) -> bool:
-    """Tell whether a cell may be a Python float even in the careful run: it may come from literals alone."""
-    if node.literal is not None or node.op in (NAME, LITERAL) or node.op.word in PLAIN_ANY:
-        return node.literal is not None or not node.args or any(is_plain(arg) for arg in node.args)
-    return node.op.word in PLAIN_ALL and all(is_plain(arg) for arg in node.args)
-
-
-PLAIN_ANY = ("chosen", "maximum", "minimum", "result", "row", "logistic")
-PLAIN_ALL = ("add", "sub", "mul", "div", "neg", "abs")

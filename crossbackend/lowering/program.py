@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import keyword
 import linecache
 import re
 from collections.abc import Callable, Mapping
@@ -18,6 +19,9 @@ from crossbackend.lowering.nodes import ELEMENT, NAME, Node, Op, Value
 from crossbackend.lowering.primitives import KNOWN, Walk
 from crossbackend.lowering.trace import Leaf, Traced, rebuild
 from crossbackend.lowering.writer import Writer
+
+# Names that the printed source uses itself.
+RESERVED = {*keyword.kwlist, "np", "rt", "special", "floats", "constants", *vars(scalars.PYTHON)}
 
 HEADER = '''"""{title}: printed by crossbackend.lowering from the jaxpr of {names}.
 
@@ -113,12 +117,13 @@ def lower(functions: Mapping[str, Traced]) -> Program:
     UnsupportedPrimitive
         A function uses primitives without a rule; all of that function are named.
     ValueError
-        A function's name is not a Python name.
+        The name of a function or of an argument is no Python name, or one that the source itself uses.
     """
     parts, constants, careful = [], {}, set()
     for name, traced in functions.items():
-        if not name.isidentifier():
-            raise ValueError(f"{name!r} cannot be a function's name")
+        wrong = [word for word in (name, *traced.arguments) if word in RESERVED or not word.isidentifier()]
+        if wrong:
+            raise ValueError(f"{name}: {wrong} cannot name a function or an argument of the printed source")
         text, raises = printed(name, traced, constants)
         parts.append(text)
         if raises:

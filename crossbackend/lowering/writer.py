@@ -14,12 +14,13 @@ import numpy as np
 from crossbackend.lowering.builder import UNPACK
 from crossbackend.lowering.control import RESULT, STATEMENT, Arm, Assign, Statement, Store
 from crossbackend.lowering.nodes import ATOM, ELEMENT, NAME, TEST, UNARY, Block, Node
+from crossbackend.lowering.scalars import PYTHON
 
 INLINE_CELLS = 60  # characters of an expression of Python floats that stands inside another
 INLINE_ARRAYS = 40  # the same of arrays, where one operation per line is easier to check
 INLINE_PACKED = 16  # the same of an element of an array made of Python floats
 INLINE_CONSTANT = 16  # elements of a constant that is printed where it is named
-TAKEN = {*keyword.kwlist, *dir(builtins), "np", "rt", "floats", "special", "constants", "unpack", "as_float", "as_int"}
+TAKEN = {*keyword.kwlist, *dir(builtins), "np", "rt", "floats", "special", "constants", *vars(PYTHON)}
 
 
 class Writer:

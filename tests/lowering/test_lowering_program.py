@@ -65,6 +65,16 @@ def test_random_numbers_are_refused():
         lowered(lambda y: y + jax.random.normal(jax.random.key(0), (2,)), {"y": STATE})
 
 
+@pytest.mark.parametrize(("function", "args"), [("class", ("y",)), ("f", ("np",)), ("f", ("exp",))])
+def test_reserved_names(function, args):
+    with pytest.raises(ValueError, match="cannot name a function or an argument"):
+        lower({function: trace(lambda **kw: kw[args[0]] * 2, dict.fromkeys(args, STATE))})
+
+
+def test_special_functions_of_constants_are_folded():
+    assert_same(lambda y: y * lax.erf(jnp.linspace(0.0, 1.0, 30)) + lax.lgamma(2.5) + lax.erf_inv(0.3), {"y": STATE[0]})
+
+
 def test_wrong_names():
     with pytest.raises(ValueError, match=r"static names \['z'\]"):
         trace(lambda y: y, {"y": STATE}, static=("z",))

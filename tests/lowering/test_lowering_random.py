@@ -83,7 +83,7 @@ def build(steps):
     return function
 
 
-@settings(max_examples=50, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     steps=st.lists(step, min_size=1, max_size=7),
     shapes=st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 6)),
