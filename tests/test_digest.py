@@ -143,9 +143,7 @@ def test_what_changes_a_result_changes_it(digest, old, new):
 )
 def test_what_a_field_captures_counts(digest, first, second):
     slots = "class Slots:\n    __slots__ = ('a',)\n    def __init__(self, a):\n        self.a = a\n"
-    use = (
-        "\ndef vector_field(t, y, params, data):\n    return f\nproblem = problem.replace(vector_field=vector_field)\n"
-    )
+    use = "\ndef vector_field(t, y, params, data): return f\nproblem = problem.replace(vector_field=vector_field)\n"
 
     def of(line):
         return digest(source=f"{FILE}import types\n{slots}{line}\n{use}")
