@@ -92,6 +92,7 @@ class WorkerHandle:
             if self.stopped:
                 raise Stopped
             if self.process is None or self.process.poll() is not None:
+                self._close()
                 self.process = self._start()
             if key not in self.sent:
                 self._exchange({"do": "problem", "key": key, **_parcel(problem)})
@@ -165,11 +166,20 @@ class WorkerHandle:
         process = self.process
         if process is not None:
             _kill(process)
-            process.wait()
-            for stream in (process.stdin, process.stdout):
-                if stream is not None:
+        with self.lock:  # the request under way, if any, has come back by now
+            self._close()
+            self.log.close()
+
+    def _close(self) -> None:
+        """Reap the worker, which has ended or been killed, and close its pipes."""
+        if self.process is None:
+            return
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):  # what was left to be written
                     stream.close()
-        self.log.close()
+        self.process = None
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
