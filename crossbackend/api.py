@@ -158,3 +158,24 @@ def gradient(
         raise UserError(Mistake(where, "a plan that it declines", "another plan", f"{reason}."))
     raise_all(trial(chosen, solver.library).mistakes)
     return solver.compile(chosen, plan).solve(rtol, atol)
+
+
+def lower(problem: Problem | str | Path) -> str:
+    """Return the source of the NumPy program that SciPy runs for a problem.
+
+    Raises
+    ------
+    UserError
+        For a mistake of the caller's, a problem that JAX cannot trace, or where JAX is not installed.
+    """
+    from crossbackend.augmented import Augmented
+
+    (chosen,) = _problems(problem)
+    lacking = registry.missing("scipy")
+    if lacking:
+        fix = "Install crossbackend[scipy]."
+        raise UserError(Mistake("lower", f"no {', '.join(lacking)}", "the libraries that trace a problem", fix))
+    raise_all(trial(chosen, "jax").mistakes)
+    program = Augmented(chosen, "numpy").program
+    assert program is not None
+    return program.source

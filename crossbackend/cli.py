@@ -6,8 +6,11 @@ A mistake of the user's is one message and exit code 2; anything else that goes 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -126,24 +129,28 @@ def _problems(args: argparse.Namespace) -> list[Any]:
     return [load(name) for name in names]
 
 
-def _list(args: argparse.Namespace) -> None:
+# Each of these does one command; what it returns, with --json, is printed as one JSON object.
+
+
+def _list(args: argparse.Namespace) -> dict[str, Any] | None:
     problems = [load(name) for name in gallery()]
     backends = {name: registry.missing(name) for name in registry.names()}
     if args.json:
         about = [{"name": p.name, "description": p.description, "source": p.source} for p in problems]
-        print(json.dumps({"problems": about, "backends": backends, "norms": norm_names()}, indent=1))
-        return
+        return {"problems": about, "backends": backends, "norms": norm_names()}
     print("Problems")
     for problem in problems:
-        print(f"  {problem.name:16}{problem.description.splitlines()[0] if problem.description else ''}")
+        words = textwrap.wrap(f"{problem.name:16}{problem.description}", 110, subsequent_indent=" " * 16)
+        print(textwrap.indent("\n".join(words), "  "))
     print("Backends")
     for name, missing in backends.items():
         print(f"  {name:16}{'needs ' + ', '.join(missing) if missing else 'installed'}")
     print("Norms")
     print(f"  {', '.join(norm_names())}")
+    return None
 
 
-def _plan(args: argparse.Namespace) -> None:
+def _plan(args: argparse.Namespace) -> dict[str, Any] | None:
     from crossbackend.study.cells import declines, plans_of
 
     problems, choice = _problems(args), _choice(args)
@@ -154,16 +161,16 @@ def _plan(args: argparse.Namespace) -> None:
         for plan, reason in declines(problem, plans_of(problem, choice))
     ]
     if args.json:
-        print(json.dumps({"plans": rows}, indent=1))
-        return
+        return {"plans": rows}
     for row in rows:
         cell = f"{row['problem']:14} {row['backend']:12} {row['stepping']:8} {row['norm']:16} rtol {row['rtol']:g}"
         print(cell + (f"  declined: {row['declined']}" if row["declined"] else ""))
     declined = sum(bool(row["declined"]) for row in rows)
     print(f"{len(rows)} cells, {declined} declined")
+    return None
 
 
-def _run(args: argparse.Namespace) -> None:
+def _run(args: argparse.Namespace) -> dict[str, Any] | None:
     from crossbackend.study import Options, run_study
 
     options = Options(
@@ -174,19 +181,19 @@ def _run(args: argparse.Namespace) -> None:
     comparison = api.compare(args.out)
     paths = [] if args.no_report else api.write_report(comparison, args.out)
     if args.json:
-        print(json.dumps(comparison.as_dict(), indent=1))
-        return
+        return comparison.as_dict()
     _print_comparison(comparison)
     for path in paths:
         print(f"wrote {path}")
+    return None
 
 
-def _compare(args: argparse.Namespace) -> None:
+def _compare(args: argparse.Namespace) -> dict[str, Any] | None:
     comparison = api.compare(args.run)
     if args.json:
-        print(json.dumps(comparison.as_dict(), indent=1))
-    else:
-        _print_comparison(comparison)
+        return comparison.as_dict()
+    _print_comparison(comparison)
+    return None
 
 
 def _report(args: argparse.Namespace) -> None:
@@ -195,11 +202,7 @@ def _report(args: argparse.Namespace) -> None:
 
 
 def _lower(args: argparse.Namespace) -> None:
-    from crossbackend.augmented import Augmented
-
-    program = Augmented(load(args.problem), "numpy").program
-    assert program is not None
-    print(program.source, end="")
+    print(api.lower(args.problem), end="")
 
 
 def _new(args: argparse.Namespace) -> None:
@@ -230,8 +233,14 @@ def _print_comparison(comparison: Comparison) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command; exit 2 for a mistake of the user's."""
     args = parser().parse_args(argv)
+    as_json = getattr(args, "json", False)
     try:
-        args.do(args)
+        # What a problem file prints must not get into the JSON.
+        with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+            found = args.do(args)
+        if found is not None:
+            print(json.dumps(found, indent=1))
+        sys.stdout.flush()
     except UserError as error:
         for mistake in error.mistakes:
             print(f"error: {mistake}", file=sys.stderr)
@@ -239,5 +248,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("interrupted: what is stored is a usable run, and the same command goes on from there", file=sys.stderr)
         raise SystemExit(130) from None
-    except BrokenPipeError:  # `crossbackend lower X | head`
-        sys.stderr.close()
+    except BrokenPipeError:  # `crossbackend lower X | head`: Python would say so once more when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
