@@ -12,6 +12,7 @@ from __future__ import annotations
 import dis
 import functools
 import hashlib
+import inspect
 import json
 import sys
 import sysconfig
@@ -134,6 +135,9 @@ class _Hash:
             state = value.__getstate__()
         except Exception:  # not made to be pickled: what it is must do
             state = None
+        if isinstance(state, dict) and type(value).__module__.partition(".")[0] == "crossbackend":
+            made_of = inspect.signature(type(value)).parameters  # the rest an adapted model notes while it is used
+            state = {name: part for name, part in state.items() if name in made_of}
         if state is None:
             words = repr(value)
             self.add("" if " at 0x" in words else words)

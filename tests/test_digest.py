@@ -192,6 +192,22 @@ def test_a_model_has_the_same_digest_in_another_process(path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("name", "solver"), [("torch_module", "torchdiffeq"), ("equinox_model", "diffrax")])
+def test_a_model_that_was_used_is_the_same_problem(name, solver):
+    code = f"""
+        from crossbackend import gradient, load
+        from crossbackend.digest import problem_digest
+        problem = load({str(ROOT / "docs" / "worked" / f"{name}.py")!r})
+        print(problem_digest(problem))
+        gradient(problem, {solver!r}, rtol=1e-2)
+        print(problem_digest(problem))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout.split()
+    assert found[0] == found[1]
+
+
+@pytest.mark.slow
 def test_the_activation_of_an_equinox_model_counts(tmp_path):
     source = (ROOT / "docs" / "worked" / "equinox_model.py").read_text()
     for name, text in (("a", source), ("b", source.replace("jax.nn.tanh", "jax.nn.softplus"))):

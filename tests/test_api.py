@@ -1,0 +1,94 @@
+"""crossbackend from Python: mistakes are `UserError`s, one value stands for a sequence of one."""
+
+import numpy as np
+import pytest
+
+import crossbackend
+from crossbackend import Problem, UserError, registry
+
+needs_scipy = pytest.mark.skipif("scipy" not in registry.installed(), reason="scipy's libraries are not installed")
+
+
+def field(t, y, params, data):
+    return -params["rate"] * y
+
+
+def loss(ys, params, data):
+    return (ys[-1, ...] ** 2).sum()
+
+
+def problem(**changes):
+    given = {"vector_field": field, "loss": loss, "params": {"rate": np.array(0.5)}} | changes
+    return Problem("decay", initial=np.array([1.0, 2.0]), ts=[0.0, 1.0], **given)
+
+
+class TestGradient:
+    @needs_scipy
+    def test_value(self):
+        found = crossbackend.gradient(problem(), rtol=1e-10)
+        assert found.loss == pytest.approx(5.0 * np.exp(-1.0), rel=1e-8)
+        assert found.params["rate"] == pytest.approx(-10.0 * np.exp(-1.0), rel=1e-7)
+        np.testing.assert_allclose(found.y0[""], 2 * np.exp(-1.0) * np.array([1.0, 2.0]), rtol=1e-7)
+
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"backend": "scipi"}, r"--backend: got 'scipi', expected one of .*Did you mean 'scipy'\?"),
+            ({"norm": "none"}, r"--norm: got 'none', expected one of"),
+            ({"stepping": "own"}, r"--stepping: got 'own', expected one of native, matched\."),
+            ({"rtol": 0.0}, r"--rtol: got 0, expected a number between 0 and 1"),
+            ({"rtol": float("nan")}, r"--rtol: got nan, expected"),
+            ({"atol": -1.0}, r"gradient\('decay', 'scipy'\): got atol = -1, expected a positive number\."),
+            ({"dtype": "float32"}, r"got a plan that it declines, expected another plan\. SciPy integrates in float64"),
+        ],
+    )
+    def test_mistakes(self, changes, words):
+        with pytest.raises(UserError, match=words):
+            crossbackend.gradient(problem(), **changes)
+
+    @needs_scipy
+    def test_a_mistake_in_a_function_is_no_traceback(self):
+        wrong = problem(vector_field=lambda t, y, params, data: -params["rate"] * y[:1])
+        with pytest.raises(UserError, match=r"vector_field under jax: got \(1,\), expected y's own structure \(2,\)\."):
+            crossbackend.gradient(wrong)
+
+    def test_without_its_libraries(self, monkeypatch):
+        monkeypatch.setattr(registry, "missing", lambda name: ("jax",))
+        with pytest.raises(
+            UserError, match=r"without jax, expected its libraries installed\. Install crossbackend\[sci"
+        ):
+            crossbackend.gradient(problem())
+
+    def test_a_problem_for_the_other_library_alone(self):
+        with pytest.raises(UserError, match=r"vector_field given for torch alone: add a 'jax' entry\."):
+            crossbackend.gradient(problem(vector_field={"torch": field}), "scipy:jax")
+
+
+class TestRun:
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"backends": "scipi"}, r"--backend: got 'scipi'"),
+            ({"norms": "semi"}, r"--norm: got 'semi'"),
+            ({"rtols": 2.0}, r"--rtol: got 2, expected a number between 0 and 1"),
+            ({"rtols": "1e-6"}, r"--rtol: got '1e-6', expected a number between 0 and 1"),
+            ({"repeats": 0}, r"--repeats: got 0, expected a whole number of 1 or more\."),
+            ({"first_step": 0.0}, r"--first-step: got 0, expected a positive number"),
+        ],
+    )
+    def test_mistakes(self, changes, words, tmp_path):
+        with pytest.raises(UserError, match=words):
+            crossbackend.run(problem(), out=tmp_path / "out", **changes)
+        assert not (tmp_path / "out").exists()
+
+    def test_two_problems_of_one_name(self):
+        with pytest.raises(UserError, match=r"problems: got the name 'decay' twice"):
+            crossbackend.run([problem(), problem()])
+
+
+def test_lower_without_jax(monkeypatch):
+    monkeypatch.setattr(registry, "missing", lambda name: ("jax", "jaxlib"))
+    with pytest.raises(
+        UserError, match=r"lower: got no jax, jaxlib, expected the libraries that trace a problem\. Inst"
+    ):
+        crossbackend.api.lower(problem())
