@@ -5,6 +5,7 @@ import pytest
 
 import crossbackend
 from crossbackend import Problem, UserError, registry
+from crossbackend.api import lower
 
 needs_scipy = pytest.mark.skipif("scipy" not in registry.installed(), reason="scipy's libraries are not installed")
 
@@ -91,4 +92,4 @@ def test_lower_without_jax(monkeypatch):
     with pytest.raises(
         UserError, match=r"lower: got no jax, jaxlib, expected the libraries that trace a problem\. Inst"
     ):
-        crossbackend.api.lower(problem())
+        lower(problem())

@@ -13,10 +13,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import psutil
 
 from crossbackend.digest import problem_digest
-from crossbackend.errors import UserError
+from crossbackend.errors import Mistake, UserError
 from crossbackend.load import path_of
 from crossbackend.problem import Problem
 from crossbackend.record import Status
@@ -191,8 +192,20 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def _parcel(problem: Problem) -> dict[str, Any]:
-    """Return how a problem travels: by its file's path, or by value."""
+    """Return how a problem travels: by its file's path, or by value.
+
+    Raises
+    ------
+    UserError
+        For a problem made in memory that holds what cannot be sent to another process.
+    """
     path: Path | None = path_of(problem)
-    if path is None:
-        return {"path": None, "value": problem, "digest": ""}
-    return {"path": str(path), "value": None, "digest": problem_digest(problem)}
+    if path is not None:
+        return {"path": str(path), "value": b"", "digest": problem_digest(problem), "folders": []}
+    try:
+        value = cloudpickle.dumps(problem)
+    except Exception as error:
+        got = f"what cannot be sent to a worker process ({type(error).__name__}: {error})"
+        fix = "Make it inside the functions, or write the problem to a file and load that."
+        raise UserError(Mistake(f"Problem({problem.name!r})", got, "functions that can be pickled", fix)) from error
+    return {"path": None, "value": value, "digest": "", "folders": sys.path}

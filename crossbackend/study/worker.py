@@ -7,7 +7,9 @@ standard output, and ends when its input does. What a problem prints goes to sta
 from __future__ import annotations
 
 import os
+import pickle
 import queue
+import sys
 import threading
 import time
 import traceback
@@ -32,7 +34,7 @@ class Worker:
         self.compiled: dict[tuple[str, ...], Compiled] = {}
         self.warmed: dict[tuple[str, ...], dict[str, float]] = {}
 
-    def problem(self, key: str, path: str | None, value: Problem | None, digest: str) -> None:
+    def problem(self, key: str, path: str | None, value: bytes, digest: str, folders: list[str]) -> None:
         """Keep a problem under a key: loaded from its file, or as it was sent.
 
         Raises
@@ -40,8 +42,8 @@ class Worker:
         UserError
             A file that gives another problem than it gave the study.
         """
-        problem = value if path is None else load(path)
-        assert problem is not None
+        sys.path += [folder for folder in folders if folder not in sys.path]  # of modules that the problem imports
+        problem: Problem = pickle.loads(value) if path is None else load(path)
         if path is not None and problem_digest(problem) != digest:
             fix = "Seed what is random in it, for example by np.random.default_rng(0), and do not edit it during a run."
             raise UserError(Mistake(path, "another problem when it is run again", "the same one every time", fix))

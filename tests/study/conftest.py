@@ -10,6 +10,7 @@ from crossbackend import registry
 from crossbackend.digest import problem_digest
 from crossbackend.load import load
 from crossbackend.plan import Choice
+from crossbackend.problem import Problem
 from crossbackend.store import load_run, prepare, write_json, write_reference
 from crossbackend.study import Options, run_study
 
@@ -53,12 +54,12 @@ class Lab:
         (about / "entry_points.txt").write_text(f"[crossbackend.backends]\n{points}\n")
         os.utime(self.stub, (int(number), int(number)))  # importlib looks at the folder's time
 
-    def reference(self, *paths):
+    def reference(self, *problems):
         """Store a reference for problems, so that no worker computes one."""
         prepare(self.out)
         if not (self.out / "run.json").exists():
             write_json(self.out / "run.json", {"format": 1})
-        for problem in map(load, paths):
+        for problem in (p if isinstance(p, Problem) else load(p) for p in problems):
             card = {"format": 1, "name": problem.name, "ts": list(problem.ts)}
             write_json(self.out / "problems" / f"{problem.name}.json", card)
             about = {"status": "ok", "floor": 1e-12, "digest": problem_digest(problem)}
@@ -70,7 +71,7 @@ class Lab:
         self.reference(*paths)
         choice = Choice(tuple(backends), tuple(norms), tuple(steppings), rtols)
         given = {"timing": False, "progress": False, "timeout": 30.0} | options
-        run_study([load(path) for path in paths], choice, Options(self.out, **given))
+        run_study([p if isinstance(p, Problem) else load(p) for p in paths], choice, Options(self.out, **given))
         return self.calls()[before:]
 
     def calls(self, *kinds):

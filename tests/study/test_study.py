@@ -1,7 +1,9 @@
 """A run of stub backends: what is run, what is skipped, and what becomes of a worker that misbehaves."""
 
+import importlib
 import json
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -292,14 +294,30 @@ class TestMistakes:
             lab.run(path, backends="a")
 
 
-@pytest.mark.slow
 def test_a_problem_made_in_memory_travels(lab):
-    problem = load(lab.problem()).replace(name="made")
-    lab.reference()
-    lab.out.mkdir(exist_ok=True)
-    choice = Choice(("a",), ("default",), ("native",), (1e-4,))
-    run_study([problem], choice, Options(lab.out, timing=False, progress=False, timeout=60))
+    lab.run(load(lab.problem()).replace(name="made"), backends="a", rtols=(1e-4,))
     assert [(r.problem, r.status) for r in lab.stored().records] == [("made", "ok")]
+
+
+def test_a_problem_made_in_memory_takes_its_modules_along(lab, monkeypatch):
+    """A script's folder is on its path, and not on a worker's."""
+    folder = lab.folder / "beside"
+    folder.mkdir()
+    (folder / "made_beside.py").write_text("def field(t, y, params, data):\n    return -y\n")
+    monkeypatch.syspath_prepend(str(folder))
+    field = importlib.import_module("made_beside").field
+    lab.run(load(lab.problem()).replace(vector_field=field), backends="a", rtols=(1e-4,))
+    assert [(r.status, r.message) for r in lab.stored().records] == [("ok", "")]
+
+
+def test_a_problem_that_cannot_travel(lab):
+    held = threading.Lock()
+    made = load(lab.problem()).replace(vector_field=lambda t, y, params, data: y if held else -y)
+    words = (
+        r"Problem\('p'\): got what cannot be sent to a worker process \(TypeError: cannot pickle '_thread.lock' object"
+    )
+    with pytest.raises(UserError, match=words):
+        lab.run(made, backends="a")
 
 
 def test_a_run_is_compared(lab):
