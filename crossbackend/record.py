@@ -222,8 +222,9 @@ def relative_error(found: dict[str, np.ndarray], reference: dict[str, np.ndarray
     """
     if set(found) != set(reference):
         return None
-    difference = np.sqrt(sum(float(np.sum((found[k] - reference[k]) ** 2)) for k in reference))
-    size = np.sqrt(sum(float(np.sum(reference[k] ** 2)) for k in reference))
+    with np.errstate(over="ignore", invalid="ignore"):
+        difference = np.sqrt(sum(float(np.sum((found[k] - reference[k]) ** 2)) for k in reference))
+        size = np.sqrt(sum(float(np.sum(reference[k] ** 2)) for k in reference))
     return _finite(difference / size if size > 0 else difference)
 
 
