@@ -1,11 +1,14 @@
 """crossbackend from Python: mistakes are `UserError`s, one value stands for a sequence of one."""
 
+import pickle
+
 import numpy as np
 import pytest
 
 import crossbackend
 from crossbackend import Problem, UserError, registry
 from crossbackend.api import lower
+from crossbackend.errors import Mistake
 
 needs_scipy = pytest.mark.skipif("scipy" not in registry.installed(), reason="scipy's libraries are not installed")
 
@@ -93,3 +96,10 @@ def test_lower_without_jax(monkeypatch):
         UserError, match=r"lower: got no jax, jaxlib, expected the libraries that trace a problem\. Inst"
     ):
         lower(problem())
+
+
+def test_a_user_error_keeps_its_mistakes_when_it_travels():
+    mistakes = (Mistake("here", "1", "2", "Write 2."), Mistake("there", "a", "b"))
+    back = pickle.loads(pickle.dumps(UserError(*mistakes)))
+    assert back.mistakes == mistakes
+    assert str(back) == "here: got 1, expected 2. Write 2.\nthere: got a, expected b."

@@ -12,7 +12,7 @@ from crossbackend.plan import Choice, Plan, plans
 from crossbackend.problem import Problem
 from crossbackend.record import Record, Status
 from crossbackend.store import Run
-from crossbackend.study.pool import WorkerHandle
+from crossbackend.study.pool import Failed, WorkerHandle
 
 RETRIED = (Status.TIMEOUT, Status.OUT_OF_MEMORY, Status.CRASHED)
 """Statuses that say something about the machine: such a cell is run again the next time."""
@@ -98,6 +98,8 @@ def declines(problem: Problem, plans: Sequence[Plan]) -> list[tuple[Plan, str | 
             worker = WorkerHandle(backend, timeout=120.0, memory_bytes=2**33, environment={})
             try:
                 found |= dict(zip(mine, worker.ask(problem, "declines", plans=mine), strict=True))
+            except Failed as error:
+                found |= dict.fromkeys(mine, f"{error.status}: {error}")
             finally:
                 worker.kill()
         else:

@@ -15,6 +15,7 @@ from crossbackend.load import load
 from crossbackend.plan import Choice
 from crossbackend.record import Status
 from crossbackend.study import Options, run_study
+from crossbackend.study.cells import declines, plans_of
 
 from .conftest import of
 
@@ -331,3 +332,12 @@ def test_progress_goes_to_standard_error(lab, capsys):
     said = capsys.readouterr()
     assert said.out == ""
     assert "2/2" in said.err
+
+
+def test_a_worker_that_cannot_say_what_it_declines_is_a_reason(lab):
+    """Looking for a GPU is left to a worker."""
+    problem = load(lab.problem())
+    choice = Choice(("a", "b"), ("default",), ("native",), (1e-4,), device="cuda")
+    lab.order("b", "declines:exit")
+    found = [reason for _, reason in declines(problem, plans_of(problem, choice))]
+    assert found == [None, "crashed: the worker ended with exit code 7: it left no words"]
