@@ -213,11 +213,9 @@ def _not_a_record(fields: Mapping[str, Any], stem: str) -> str:
         bad += [] if all(isinstance(p, dict) and isinstance(p.get("nfe"), int) for p in passes) else ["nfe"]
     if bad:
         return f"missing or of the wrong kind: {', '.join(dict.fromkeys(bad))}"
-    return (
-        ""
-        if fields.get("digest") == stem
-        else f"its digest is {fields.get('digest')!r}: the file was renamed or copied"
-    )
+    if fields.get("digest") != stem:
+        return f"its digest is {fields.get('digest')!r}: the file was renamed or copied"
+    return ""
 
 
 def _positive(value: Any) -> bool:

@@ -186,13 +186,14 @@ def test_the_gallery_has_the_same_digest_in_another_process():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", WORKED, ids=lambda path: path.stem)
-def test_a_model_has_the_same_digest_in_another_process(path):
-    assert _elsewhere([path, path]) == _elsewhere([path]) * 2
+def test_models_have_the_same_digest_in_another_process():
+    found = _elsewhere(WORKED)
+    assert _elsewhere(WORKED[::-1]) == found[::-1]
+    assert len(set(found)) == len(WORKED) > 2
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "solver"), [("torch_module", "torchdiffeq"), ("equinox_model", "diffrax")])
+@pytest.mark.parametrize(("name", "solver"), [("torch_module", "torchdiffeq"), ("equinox_model", "scipy")])
 def test_a_model_that_was_used_is_the_same_problem(name, solver):
     code = f"""
         from crossbackend import gradient, load

@@ -68,7 +68,7 @@ def run(tmp_path):
 
 
 @given(record=records())
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_round_trip(tmp_path_factory, record):
     folder = tmp_path_factory.mktemp("round")
     write_record(folder, record)
@@ -99,7 +99,7 @@ def test_whole_run_is_read(run):
 
 @pytest.mark.parametrize("part", ["records/abc.json", "records/abc.npz", "reference/p.json", "reference/p.npz"])
 @given(data=st.data())
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_a_cut_file_is_named_and_skipped(tmp_path_factory, part, data):
     folder = _copy(tmp_path_factory)
     content = (folder / part).read_bytes()
@@ -109,7 +109,7 @@ def test_a_cut_file_is_named_and_skipped(tmp_path_factory, part, data):
 
 @pytest.mark.parametrize("part", ["records/abc.json", "records/abc.npz", "reference/p.json", "reference/p.npz"])
 @given(data=st.data())
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_a_flipped_bit_is_noticed_or_means_nothing(tmp_path_factory, part, data):
     folder = _copy(tmp_path_factory)
     content = bytearray((folder / part).read_bytes())
