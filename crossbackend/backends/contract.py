@@ -3,12 +3,14 @@
 1. `declines(problem, plan)` says in one sentence why a plan cannot be run, or None. It runs and
    compiles nothing.
 2. `compile(problem, plan)` makes one Compiled for a whole sweep: rtol and atol are arguments of its calls, and a
-   second tolerance compiles nothing.
+   second tolerance compiles nothing. Counting and solving may be two programs; each is compiled when first asked for.
 3. `Compiled.record` runs the plan once, counting evaluations inside the field and noting every step attempted, and
    never raises for a failed solve: the Outcome carries a status. Recording moves neither a step nor a gradient.
 4. `Compiled.solve` runs the bare plan, as a user of the library would, and returns when the result is there.
 5. `Compiled.settings` states the effective settings of both passes, as the library got them.
-6. The library's own solver and adjoint do the work, through documented arguments and small subclasses.
+6. `forget()`, which a backend may have, frees what its library keeps of programs compiled so far; Compiled that has
+   been solved once stays usable and compiles nothing anew.
+7. The library's own solver and adjoint do the work, through documented arguments and small subclasses.
 """
 
 from __future__ import annotations

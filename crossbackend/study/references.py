@@ -34,6 +34,7 @@ def run_references(study: Study) -> None:
         write_json(folder / "problems" / f"{problem.name}.json", card)
         write_reference(folder, problem.name, about, arrays)
         study.tick(f"{problem.name} reference")
+    study.workers["reference"].kill()  # its memory is wanted for the rest
 
 
 def _failed(problem: Problem, message: str) -> dict[str, Any]:

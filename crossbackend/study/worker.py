@@ -31,7 +31,8 @@ class Worker:
 
     def __init__(self) -> None:
         self.problems: dict[str, Problem] = {}
-        self.compiled: dict[tuple[str, ...], Compiled] = {}
+        self.counting: tuple[tuple[str, ...], Compiled] | None = None
+        self.bare: dict[tuple[str, ...], Compiled] = {}
         self.warmed: dict[tuple[str, ...], dict[str, float]] = {}
 
     def problem(self, key: str, path: str | None, value: bytes, digest: str, folders: list[str]) -> None:
@@ -48,7 +49,8 @@ class Worker:
             fix = "Seed what is random in it, for example by np.random.default_rng(0), and do not edit it during a run."
             raise UserError(Mistake(path, "another problem when it is run again", "the same one every time", fix))
         self.problems[key] = problem
-        self.compiled = {k: v for k, v in self.compiled.items() if k[0] != problem.name}
+        self.counting = None
+        self.bare = {k: v for k, v in self.bare.items() if k[0] != problem.name}
         self.warmed = {k: v for k, v in self.warmed.items() if k[0] != problem.name}
 
     def trial(self, key: str, library: str) -> Any:
@@ -63,20 +65,26 @@ class Worker:
         return [registry.get(plan.backend).declines(problem, plan) for plan in plans]
 
     def _compile(self, key: str, plan: Plan) -> Compiled:
-        if plan.sweep_key not in self.compiled:
-            problem = self.problems[key]
-            self.compiled[plan.sweep_key] = registry.get(plan.backend).compile(problem, plan)
-        return self.compiled[plan.sweep_key]
+        return registry.get(plan.backend).compile(self.problems[key], plan)
+
+    def _forget(self, plan: Plan) -> None:
+        """Drop the last sweep's counting programs: those of a whole gallery would fill gigabytes."""
+        self.counting = None
+        _free(plan.backend)
 
     def record(self, key: str, plan: Plan) -> Any:
         """Return (Outcome, settings) of a counting run."""
-        compiled = self._compile(key, plan)
+        if self.counting is None or self.counting[0] != plan.sweep_key:
+            self._forget(plan)
+            self.counting = plan.sweep_key, self._compile(key, plan)
+        compiled = self.counting[1]
         return compiled.record(plan.rtol, plan.atol), compiled.settings(plan.rtol, plan.atol)
 
     def warm(self, key: str, plan: Plan) -> dict[str, float]:
         """Compile and run the bare plan once; return the seconds of both."""
         if plan.sweep_key not in self.warmed:
-            compiled = self._compile(key, plan)
+            self._forget(plan)
+            compiled = self.bare[plan.sweep_key] = self._compile(key, plan)
             before = compiled.compile_s
             started = time.perf_counter()
             compiled.solve(plan.rtol, plan.atol)
@@ -89,7 +97,7 @@ class Worker:
     def time(self, key: str, plan: Plan) -> dict[str, Any]:
         """Run the bare plan once more; return its seconds and the peak memory meanwhile."""
         self.warm(key, plan)  # a worker that has taken another's place is cold
-        compiled = self._compile(key, plan)
+        compiled = self.bare[plan.sweep_key]
         known = machine.reset_peak_memory()
         started = time.perf_counter()
         compiled.solve(plan.rtol, plan.atol)
@@ -101,7 +109,17 @@ class Worker:
         from crossbackend.reference import card, reference
 
         about, arrays, picture = reference(self.problems[key])
+        _free(*registry.installed())
         return about, arrays, card(self.problems[key], picture)
+
+
+def _free(*backends: str) -> None:
+    """Free what backends keep of programs compiled so far."""
+    for name in backends:
+        forget = getattr(registry.get(name), "forget", None)
+        if forget is not None:
+            forget()
+    machine.give_back_memory()
 
 
 def answer(worker: Worker, request: dict[str, Any]) -> tuple[str, Any]:

@@ -256,3 +256,17 @@ def test_data_may_hold_integers_and_parameters_may_be_nested(backend):
     gradient = registry.get(backend).compile(problem, plan(problem, backend)).solve(1e-8, 1e-10)
     # loss = |y0|^2 (1 + exp(-2)), and y = y0 exp(-2 k t)
     assert gradient.params["rates/0/k"] == pytest.approx(-4 * 5 * np.exp(-2.0), rel=1e-6)
+
+
+def test_what_is_forgotten_is_not_missed(backend):
+    """After `forget`, a Compiled that was solved once compiles nothing anew."""
+    forget = getattr(registry.get(backend), "forget", None)
+    if forget is None:
+        pytest.skip("it keeps nothing")
+    made = registry.get(backend).compile(solves.problem("decay"), plan(solves.problem("decay"), backend))
+    before = made.solve(1e-6, 1e-8)
+    compile_s = made.compile_s
+    forget()
+    after = made.solve(1e-6, 1e-8)
+    assert made.compile_s == compile_s
+    np.testing.assert_array_equal(before.params["rate"], after.params["rate"])
