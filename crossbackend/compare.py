@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crossbackend.agreement import MATCHED_TOLERANCE, Agreement, agreements
 from crossbackend.record import Record, Status
 from crossbackend.store import Run
 from crossbackend.summary import sentences
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "AT_FLOOR", "MATCHED_TOLERANCE", "UNCERTAIN_FLOOR", "UNSTABLE_FACTOR", "WANTED",
@@ -126,6 +129,21 @@ class Comparison:
     def records(self) -> list[Record]:
         """Every record, problem by problem."""
         return [record for item in self.problems for record in item.records]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a row a record; a nested field `error: {"all": ...}` is the column `error.all`.
+
+        Columns are those of the record: the plan (`problem`, `backend`, `norm`, `stepping`, `rtol`, `atol`, ...),
+        `status`, `loss`, `forward.nfe`, `backward.nfe`, `backward.rejected`, `error.all`, `time.median_s` (seconds)
+        and so on. Settings, machine and versions are left out; what was not measured is missing.
+        """
+        import pandas as pd
+
+        rows = [record.flat() for record in self.records]
+        for row in rows:
+            for name in ("settings", "machine", "versions"):
+                del row[name]
+        return pd.json_normalize(rows)
 
     def summary(self) -> list[str]:
         """Say the main results in a few sentences made from the numbers."""

@@ -49,12 +49,12 @@ def get(name: str) -> Backend:
 
 
 def versions(name: str) -> dict[str, str]:
-    """Return the installed versions of the packages that a backend's records depend on.
+    """Return the installed versions of the packages that a backend's records depend on, crossbackend among them.
 
-    A package that is not installed is left out, so `len` tells whether the backend can run.
+    A package that is not installed is left out.
     """
     found = {}
-    for distribution in get(name).distributions:
+    for distribution in ("crossbackend", *get(name).distributions):
         try:
             found[distribution] = version(distribution)
         except PackageNotFoundError:

@@ -62,23 +62,29 @@ def _unstable(item: ProblemComparison) -> tuple[int, int]:
 
 
 def _savings(problems: Sequence[ProblemComparison]) -> list[str]:
-    by_cell: dict[tuple[str, str], list[float]] = defaultdict(list)
+    by_norm: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for item in problems:
         flagged, cells = _unstable(item)
         if flagged == cells:
             continue  # what is saved on a wrong gradient is no saving
         for saving in item.savings:
             if saving.stepping == "native":
-                by_cell[saving.backend, saving.norm].append(saving.saved)
+                by_norm[saving.norm][saving.backend].append(saving.saved)
     lines = []
-    for (backend, norm), saved in sorted(by_cell.items()):
-        median = float(np.median(saved))
-        verb = "saves" if median >= 0 else "costs"
+    for norm, by_backend in sorted(by_norm.items()):
+        parts = [
+            f"{_percent(float(np.median(saved)))} in {backend} ({_percent(min(saved))} to {_percent(max(saved))})"
+            for backend, saved in sorted(by_backend.items())
+        ]
         lines.append(
-            f"In {backend} the norm {norm} {verb} a median of {abs(median):.0%} of the backward evaluations against "
-            f"the default at equal tolerance (from {min(saved):.0%} to {max(saved):.0%})."
+            f"At equal tolerance the norm {norm} saves a median of {_and(parts)} of the backward evaluations against "
+            "the library's default."
         )
     return lines
+
+
+def _percent(share: float) -> str:
+    return f"{round(100 * share):d} %".replace("-", "−")
 
 
 def _status(problems: Sequence[ProblemComparison], damaged: Sequence[str]) -> list[str]:

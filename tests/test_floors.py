@@ -12,7 +12,13 @@ FLOORS = (
     ("problem", "store", "agreement", "summary"),
     ("bound", "plan", "load", "compare"),
     ("trial", "digest", "backends.contract", "lowering", "report"),
-    ("registry", "augmented"),
+    (
+        "registry",
+        "augmented",
+        "backends.scipy_solver",
+        "backends.torchdiffeq_recording",
+        "backends.diffrax_recording",
+    ),
     ("backends.scipy", "backends.torchdiffeq", "backends.diffrax"),
     ("reference",),
     ("study",),
@@ -20,7 +26,7 @@ FLOORS = (
     ("cli",),
     ("__main__", "__init__"),
 )
-"""Rooms, a module or a package, from the ground up. `backends/` is no room but three."""
+"""Rooms, a module or a package, from the ground up. `backends/` is no room: each of its modules is one."""
 INSIDE_STUDY = (
     ("protocol", "options"),
     ("pool",),
@@ -34,13 +40,13 @@ INSIDE_STUDY = (
 MAY_IMPORT = {
     "torch": ("ops", "adapt", "backends.torchdiffeq"),
     "torchdiffeq": ("backends.torchdiffeq",),
-    "jax": ("ops", "adapt", "lowering", "backends.diffrax"),
-    "diffrax": ("backends.diffrax",),
+    "jax": ("ops", "adapt", "lowering", "backends.diffrax", "backends.diffrax_recording"),
+    "diffrax": ("backends.diffrax", "backends.diffrax_recording"),
     "equinox": ("backends.diffrax",),
     "matplotlib": ("report",),
     "jinja2": ("report",),
     "typst": ("report",),
-    "pandas": (),
+    "pandas": ("compare",),
 }
 """Libraries that are imported inside functions only, and by these rooms only."""
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import cache, partial
-from types import SimpleNamespace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,6 @@ import numpy as np
 from crossbackend import norms, ops, tree
 from crossbackend.backends.contract import (
     Settings,
-    SolveStopped,
-    Watch,
     by_name,
     decline_common,
     failed,
@@ -29,157 +26,11 @@ from crossbackend.backends.contract import (
     plan_norm,
     reconstruction,
 )
+from crossbackend.backends.diffrax_recording import Watched, bits, controllers, flat
 from crossbackend.bound import Bound
 from crossbackend.plan import Plan
 from crossbackend.problem import Problem
 from crossbackend.record import MAX_STEPS, Gradient, Outcome, Status
-
-
-@cache
-def controllers() -> SimpleNamespace:
-    """Return the two PIDController subclasses, made when diffrax is first needed.
-
-    `Hairer` chooses the first step by Hairer's rule with its own norm, or takes a given one. `Watching` shows every
-    attempt to a host callback; `inner` is the controller it wraps.
-    """
-    import diffrax
-    import jax
-    import jax.numpy as jnp
-    from jax import lax
-
-    # As Any: equinox makes dataclasses of these, and diffrax declares attributes that its own classes override.
-    controller: Any = diffrax.PIDController
-    abstract: Any = diffrax.AbstractAdaptiveStepSizeController
-
-    class Hairer(controller):
-        first: Any = None
-
-        def init(
-            self, terms: Any, t0: Any, t1: Any, y0: Any, dt0: Any, args: Any, func: Any, error_order: Any
-        ) -> tuple[Any, Any]:
-            if dt0 is None:
-                dt0 = self._first(terms, t0, y0, args, error_order)
-            return super().init(terms, t0, t1, y0, dt0, args, func, error_order)
-
-        def _first(self, terms: Any, t0: Any, y0: Any, args: Any, error_order: Any) -> Any:
-            if self.first is not None:
-                return jnp.asarray(self.first, jnp.result_type(t0))
-            # contr(0, 1) carries the direction of time, which `terms.vf` ignores; it works for AdjointTerm too.
-            control = terms.contr(jnp.zeros_like(t0), jnp.ones_like(t0))
-            slope = lambda t, y: terms.vf_prod(t, y, args, control)  # noqa: E731
-            map2 = jax.tree_util.tree_map
-            f0 = slope(t0, y0)
-            scale = map2(lambda y: self.atol + jnp.abs(y) * self.rtol, y0)
-            d0, d1 = self.norm(map2(jnp.divide, y0, scale)), self.norm(map2(jnp.divide, f0, scale))
-            tiny = (d0 < 1e-5) | (d1 < 1e-5)
-            h0 = jnp.where(tiny, 1e-6, 0.01 * d0 / jnp.where(tiny, 1.0, d1))
-            f1 = slope(t0 + h0, map2(lambda y, f: y + h0 * f, y0, f0))
-            d2 = self.norm(map2(lambda a, b, s: (a - b) / s, f1, f0, scale)) / h0
-            largest = jnp.maximum(d1, d2)
-            flat = largest <= 1e-15
-            power = (0.01 / jnp.where(flat, 1.0, largest)) ** (1 / self._get_error_order(error_order))
-            h1 = jnp.where(flat, jnp.maximum(1e-6, h0 * 1e-3), power)
-            # The step size is no part of the gradient, here as everywhere in diffrax.
-            return lax.stop_gradient(jnp.minimum(100 * h0, h1))
-
-    class Watching(abstract):
-        inner: Any
-        note: Callable[..., None]
-
-        @property
-        def rtol(self) -> Any:
-            return self.inner.rtol
-
-        @property
-        def atol(self) -> Any:
-            return self.inner.atol
-
-        @property
-        def norm(self) -> Any:
-            return self.inner.norm
-
-        def wrap(self, direction: Any) -> Any:
-            return Watching(self.inner.wrap(direction), self.note)
-
-        def init(self, *args: Any) -> Any:
-            return self.inner.init(*args)
-
-        def adapt_step_size(
-            self, t0: Any, t1: Any, y0: Any, y1_candidate: Any, args: Any, y_error: Any, error_order: Any, state: Any
-        ) -> Any:
-            out = self.inner.adapt_step_size(t0, t1, y0, y1_candidate, args, y_error, error_order, state)
-            y1 = y1_candidate[0] if isinstance(y1_candidate, tuple) else y1_candidate
-            jax.debug.callback(self.note, *_bits((t0, t1)), out[0], *_bits(jax.tree_util.tree_leaves(y1)))
-            return out
-
-    return SimpleNamespace(Hairer=Hairer, Watching=Watching)
-
-
-class Watched:
-    """What a counting run sees; its methods are the host callbacks, bound into the compiled program once.
-
-    A later run of the same program calls `reset` first.
-    """
-
-    def __init__(self, times: list[float]) -> None:
-        self.times = times
-        self.reset(0.0)
-
-    def reset(self, y0_max: float) -> None:
-        """Forget everything and begin a forward pass."""
-        span = (self.times[0], self.times[-1])
-        self.forward, self.backward = Watch(y0_max, span), Watch(y0_max, span)
-        self.now = self.forward
-        self.targets = self.times[-2::-1]
-        self.back: dict[float, np.ndarray] = {}
-        self.stopped = False
-
-    def field(self, t: Any, y_max: Any, finite: Any) -> None:
-        """Note one evaluation."""
-        self.now.field(float(_floats(t)), float(_floats(y_max)), bool(finite))
-
-    def forward_step(self, t0: Any, t1: Any, accepted: Any, *y1: Any) -> None:
-        """Note an attempt of the forward pass."""
-        del y1
-        self._step(self.forward, float(_floats(t0)), float(_floats(t1)), bool(accepted))
-
-    def backward_step(self, t0: Any, t1: Any, accepted: Any, *y1: Any) -> None:
-        """Note an attempt of the backward pass, whose times arrive negated."""
-        start, end = -float(_floats(t0)), -float(_floats(t1))
-        self._step(self.backward, start, end, bool(accepted))
-        if not accepted or len(self.back) == len(self.targets):
-            return
-        target = self.targets[len(self.back)]
-        if end <= target + 1e-13 * max(abs(target), abs(start)):  # diffrax ends within 100 ulp
-            self.back[target] = _flat([_floats(leaf) for leaf in y1])
-
-    def _step(self, watch: Watch, t0: float, t1: float, accepted: bool) -> None:
-        try:
-            watch.step(t0, t1, accepted)
-        except SolveStopped:
-            self.stopped = True
-            raise
-
-
-def _bits(arrays: Any) -> list[Any]:
-    """Return float64 arrays as pairs of 32-bit words.
-
-    A host callback runs in a thread where x64 is not switched on, and would be handed float32.
-    """
-    import jax.numpy as jnp
-    from jax import lax
-
-    return [lax.bitcast_convert_type(a, jnp.uint32) if a.dtype == jnp.float64 else a for a in map(jnp.asarray, arrays)]
-
-
-def _floats(bits: Any) -> np.ndarray:
-    """Return what `_bits` packed."""
-    array = np.asarray(bits)
-    return array.view(np.float64)[..., 0] if array.dtype == np.uint32 else array
-
-
-def _flat(state: Any) -> np.ndarray:
-    return np.concatenate([np.asarray(leaf, dtype=np.float64).reshape(-1) for leaf in tree.values(state)])
 
 
 class DiffraxCompiled:
@@ -313,7 +164,7 @@ class DiffraxCompiled:
             leaves = [jnp.max(jnp.abs(leaf)) for leaf in tree.values(y) if leaf.size]
             y_max = jnp.max(jnp.stack(leaves))
             finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in tree.values(dy)]))
-            jax.debug.callback(self.watched.field, *_bits((t, y_max)), finite)
+            jax.debug.callback(self.watched.field, *bits((t, y_max)), finite)
         return dy
 
     def _solve_chain(self, y0: Any, used: Any, rtol: Any, atol: Any, *, watched: bool) -> Any:
@@ -388,7 +239,7 @@ class DiffraxCompiled:
         watched, ys = self.watched, None
         with self._context():
             y0 = self.bound.initial(self.bound.params, self.bound.data)
-            watched.reset(max_abs(_flat(y0)))
+            watched.reset(max_abs(flat(y0)))
             forward, backward = self._counting
             try:
                 (loss, ys, stored), kept = jax.block_until_ready(
@@ -407,7 +258,7 @@ class DiffraxCompiled:
                 found = None if ys is None else by_name(tree.map_leaves(ops.to_numpy, ys))
                 return failed(watched.forward, last, found)
             gradient = self._result(loss, of_y0, of_params)
-            rows = np.stack([_flat(tree.map_leaves(lambda a, i=i: a[i], stored)) for i in range(len(watched.times))])
+            rows = np.stack([flat(tree.map_leaves(lambda a, i=i: a[i], stored)) for i in range(len(watched.times))])
             error = reconstruction(dict(zip(watched.times, rows, strict=True)), watched.back)
             steps = watched.forward.steps(), watched.backward.steps()
             return Outcome(Status.OK, "", gradient, by_name(tree.map_leaves(ops.to_numpy, ys)), *steps, error)

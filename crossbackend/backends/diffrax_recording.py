@@ -1,0 +1,161 @@
+"""What diffrax is made to say: controllers that show their steps, and the host's side of their callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from crossbackend import tree
+from crossbackend.backends.contract import SolveStopped, Watch
+
+
+@cache
+def controllers() -> SimpleNamespace:
+    """Return the two PIDController subclasses, made when diffrax is first needed.
+
+    `Hairer` chooses the first step by Hairer's rule with its own norm, or takes a given one. `Watching` shows every
+    attempt to a host callback; `inner` is the controller it wraps.
+    """
+    import diffrax
+    import jax
+    import jax.numpy as jnp
+    from jax import lax
+
+    # As Any: equinox makes dataclasses of these, and diffrax declares attributes that its own classes override.
+    controller: Any = diffrax.PIDController
+    abstract: Any = diffrax.AbstractAdaptiveStepSizeController
+
+    class Hairer(controller):
+        first: Any = None
+
+        def init(
+            self, terms: Any, t0: Any, t1: Any, y0: Any, dt0: Any, args: Any, func: Any, error_order: Any
+        ) -> tuple[Any, Any]:
+            if dt0 is None:
+                dt0 = self._first(terms, t0, y0, args, error_order)
+            return super().init(terms, t0, t1, y0, dt0, args, func, error_order)
+
+        def _first(self, terms: Any, t0: Any, y0: Any, args: Any, error_order: Any) -> Any:
+            if self.first is not None:
+                return jnp.asarray(self.first, jnp.result_type(t0))
+            # contr(0, 1) carries the direction of time, which `terms.vf` ignores; it works for AdjointTerm too.
+            control = terms.contr(jnp.zeros_like(t0), jnp.ones_like(t0))
+            slope = lambda t, y: terms.vf_prod(t, y, args, control)  # noqa: E731
+            map2 = jax.tree_util.tree_map
+            f0 = slope(t0, y0)
+            scale = map2(lambda y: self.atol + jnp.abs(y) * self.rtol, y0)
+            d0, d1 = self.norm(map2(jnp.divide, y0, scale)), self.norm(map2(jnp.divide, f0, scale))
+            tiny = (d0 < 1e-5) | (d1 < 1e-5)
+            h0 = jnp.where(tiny, 1e-6, 0.01 * d0 / jnp.where(tiny, 1.0, d1))
+            f1 = slope(t0 + h0, map2(lambda y, f: y + h0 * f, y0, f0))
+            d2 = self.norm(map2(lambda a, b, s: (a - b) / s, f1, f0, scale)) / h0
+            largest = jnp.maximum(d1, d2)
+            flat = largest <= 1e-15
+            power = (0.01 / jnp.where(flat, 1.0, largest)) ** (1 / self._get_error_order(error_order))
+            h1 = jnp.where(flat, jnp.maximum(1e-6, h0 * 1e-3), power)
+            # The step size is no part of the gradient, here as everywhere in diffrax.
+            return lax.stop_gradient(jnp.minimum(100 * h0, h1))
+
+    class Watching(abstract):
+        inner: Any
+        note: Callable[..., None]
+
+        @property
+        def rtol(self) -> Any:
+            return self.inner.rtol
+
+        @property
+        def atol(self) -> Any:
+            return self.inner.atol
+
+        @property
+        def norm(self) -> Any:
+            return self.inner.norm
+
+        def wrap(self, direction: Any) -> Any:
+            return Watching(self.inner.wrap(direction), self.note)
+
+        def init(self, *args: Any) -> Any:
+            return self.inner.init(*args)
+
+        def adapt_step_size(
+            self, t0: Any, t1: Any, y0: Any, y1_candidate: Any, args: Any, y_error: Any, error_order: Any, state: Any
+        ) -> Any:
+            out = self.inner.adapt_step_size(t0, t1, y0, y1_candidate, args, y_error, error_order, state)
+            y1 = y1_candidate[0] if isinstance(y1_candidate, tuple) else y1_candidate
+            jax.debug.callback(self.note, *bits((t0, t1)), out[0], *bits(jax.tree_util.tree_leaves(y1)))
+            return out
+
+    return SimpleNamespace(Hairer=Hairer, Watching=Watching)
+
+
+class Watched:
+    """What a counting run sees; its methods are the host callbacks, bound into the compiled program once.
+
+    A later run of the same program calls `reset` first.
+    """
+
+    def __init__(self, times: list[float]) -> None:
+        self.times = times
+        self.reset(0.0)
+
+    def reset(self, y0_max: float) -> None:
+        """Forget everything and begin a forward pass."""
+        span = (self.times[0], self.times[-1])
+        self.forward, self.backward = Watch(y0_max, span), Watch(y0_max, span)
+        self.now = self.forward
+        self.targets = self.times[-2::-1]
+        self.back: dict[float, np.ndarray] = {}
+        self.stopped = False
+
+    def field(self, t: Any, y_max: Any, finite: Any) -> None:
+        """Note one evaluation."""
+        self.now.field(float(floats(t)), float(floats(y_max)), bool(finite))
+
+    def forward_step(self, t0: Any, t1: Any, accepted: Any, *y1: Any) -> None:
+        """Note an attempt of the forward pass."""
+        del y1
+        self._step(self.forward, float(floats(t0)), float(floats(t1)), bool(accepted))
+
+    def backward_step(self, t0: Any, t1: Any, accepted: Any, *y1: Any) -> None:
+        """Note an attempt of the backward pass, whose times arrive negated."""
+        start, end = -float(floats(t0)), -float(floats(t1))
+        self._step(self.backward, start, end, bool(accepted))
+        if not accepted or len(self.back) == len(self.targets):
+            return
+        target = self.targets[len(self.back)]
+        if end <= target + 1e-13 * max(abs(target), abs(start)):  # diffrax ends within 100 ulp
+            self.back[target] = flat([floats(leaf) for leaf in y1])
+
+    def _step(self, watch: Watch, t0: float, t1: float, accepted: bool) -> None:
+        try:
+            watch.step(t0, t1, accepted)
+        except SolveStopped:
+            self.stopped = True
+            raise
+
+
+def bits(arrays: Any) -> list[Any]:
+    """Return float64 arrays as pairs of 32-bit words.
+
+    A host callback runs in a thread where x64 is not switched on, and would be handed float32.
+    """
+    import jax.numpy as jnp
+    from jax import lax
+
+    return [lax.bitcast_convert_type(a, jnp.uint32) if a.dtype == jnp.float64 else a for a in map(jnp.asarray, arrays)]
+
+
+def floats(words: Any) -> np.ndarray:
+    """Return what `bits` packed."""
+    array = np.asarray(words)
+    return array.view(np.float64)[..., 0] if array.dtype == np.uint32 else array
+
+
+def flat(state: Any) -> np.ndarray:
+    """Return a state as one flat NumPy vector."""
+    return np.concatenate([np.asarray(leaf, dtype=np.float64).reshape(-1) for leaf in tree.values(state)])

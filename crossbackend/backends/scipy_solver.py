@@ -1,0 +1,130 @@
+"""RK45 with a norm of one's own, natively and with the step rules of torchdiffeq and diffrax."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy.integrate import RK45
+
+from crossbackend.backends.contract import Watch
+
+Function = Callable[[float, np.ndarray], np.ndarray]
+NormFunction = Callable[[np.ndarray], float]
+
+
+class SolveFailed(Exception):
+    """SciPy gave up; its words."""
+
+
+class NormRK45(RK45):
+    """RK45 whose error is measured by a given norm and whose attempts are shown to a Watch.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        As `scipy.integrate.RK45`.
+    block_norm : callable, optional
+        `block_norm(error over scale, shape (n,)) -> float`; SciPy's own RMS where it is None. The first step is
+        chosen with the same norm.
+    given_step : float, optional
+        First step, cut to the interval.
+    watch : Watch, optional
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        block_norm: NormFunction | None = None,
+        given_step: float | None = None,
+        watch: Watch | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.block_norm, self.watch = block_norm, watch
+        t0, t_bound = args[1], args[3]
+        length = abs(t_bound - t0)
+        if given_step is not None:
+            kwargs["first_step"] = min(given_step, length)
+        elif block_norm is not None:
+            kwargs["first_step"] = length  # a placeholder: chosen below, from the f(t0, y0) computed meanwhile
+        super().__init__(*args, **kwargs)
+        if block_norm is not None and given_step is None:
+            self.h_abs = self._first_step(length)
+
+    def _first_step(self, length: float) -> float:
+        assert self.block_norm is not None
+        return first_step(
+            self.fun, self.t, self.y, self.f, self.direction, self.rtol, self.atol, self.block_norm, length
+        )
+
+    def _estimate_error_norm(self, K: np.ndarray, h: float, scale: np.ndarray) -> float:
+        if self.block_norm is None:
+            self.error = super()._estimate_error_norm(K, h, scale)
+        else:
+            self.error = self.block_norm(self._estimate_error(K, h) / scale)
+        if self.watch is not None:
+            self.watch.step(float(self.t), float(self.t + h), bool(self.error < 1))
+        return self.error
+
+
+class MatchedRK45(NormRK45):
+    """NormRK45 with the error estimate and the step rule of torchdiffeq and diffrax."""
+
+    E = -RK45.E / 1.5
+
+    def _first_step(self, length: float) -> float:
+        del length  # they do not clip it
+        return super()._first_step(math.inf)
+
+    def _step_impl(self) -> Any:
+        ok, message = super()._step_impl()
+        if ok and self.h_previous is not None:  # a factor in [1, 10] after acceptance, whatever was rejected before
+            factor = 10.0 if self.error == 0 else min(10.0, max(1.0, 0.9 * self.error**-0.2))
+            self.h_abs = abs(self.h_previous) * factor
+        return ok, message
+
+
+def first_step(
+    fun: Function,
+    t0: float,
+    y0: np.ndarray,
+    f0: np.ndarray,
+    direction: float,
+    rtol: float,
+    atol: float,
+    norm: NormFunction,
+    length: float,
+) -> float:
+    """Return Hairer's first step under a norm (Hairer, Norsett, Wanner, *Solving ODEs I*, section II.4).
+
+    With `length` the interval's it is SciPy's own choice, which is clipped to the interval; with infinity it is
+    torchdiffeq's.
+    """
+    scale = atol + np.abs(y0) * rtol
+    d0, d1 = norm(y0 / scale), norm(f0 / scale)
+    h0 = 1e-6 if d0 < 1e-5 or d1 < 1e-5 else 0.01 * d0 / d1
+    h0 = min(h0, length)
+    d2 = norm((fun(t0 + direction * h0, y0 + direction * h0 * f0) - f0) / scale) / h0
+    largest = max(d1, d2)
+    h1 = max(1e-6, h0 * 1e-3) if largest <= 1e-15 else (0.01 / largest) ** 0.2
+    return min(100 * h0, h1, length)
+
+
+def advance(
+    fun: Function, t0: float, t1: float, y0: np.ndarray, method: type[NormRK45], options: dict[str, Any]
+) -> np.ndarray:
+    """Step a SciPy solver from t0 to t1 and return y(t1).
+
+    Raises
+    ------
+    SolveFailed
+        With SciPy's message.
+    """
+    solver = method(fun, t0, y0, t1, **options)
+    while solver.status == "running":
+        message = solver.step()
+        if solver.status == "failed":
+            raise SolveFailed(message)
+    return solver.y
