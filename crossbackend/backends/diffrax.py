@@ -9,7 +9,8 @@ one RMS over (y, a_y), not the paper's maximum.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -43,8 +44,9 @@ class DiffraxCompiled:
     def __init__(self, problem: Problem, plan: Plan) -> None:
         started = time.perf_counter()
         self.problem, self.plan = problem, plan
-        self.bound = Bound(problem, "jax", plan.dtype, plan.device)
-        self.flags = self.bound.field_leaves()
+        with self._context():
+            self.bound = Bound(problem, "jax", plan.dtype, plan.device)
+            self.flags = self.bound.field_leaves()
         self.used_names = tuple(n for n, flag in zip(self.bound.names, self.flags, strict=True) if flag)
         self.norm = plan_norm(problem, plan)
         self.matched = plan.stepping == "matched"
@@ -58,8 +60,14 @@ class DiffraxCompiled:
         self.compile_s = time.perf_counter() - started
         self._compiled: Any = None
 
-    def _context(self) -> Any:
-        return ops.precision("jax", self.plan.dtype)
+    @contextmanager
+    def _context(self) -> Iterator[None]:
+        """Compute in the plan's precision and on its device, whatever JAX's defaults are."""
+        import jax
+
+        place = jax.devices("gpu" if self.plan.device == "cuda" else "cpu")[0]
+        with ops.precision("jax", self.plan.dtype), jax.default_device(place):
+            yield
 
     # Norms, as the library takes them.
 
