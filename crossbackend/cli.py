@@ -62,7 +62,9 @@ def _add_run(commands: Any) -> None:
         "run", help="run problems on backends, store a record a cell, write the report; resumes what is there"
     )
     _add_choice(add)
-    add.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder of the run (%(default)s)")
+    add.add_argument(
+        "--out", type=Path, help=f"folder of the run (reports/NAME for one problem, {DEFAULT_OUT} for several)"
+    )
     add.add_argument("--repeats", type=int, default=5, help="timed runs of a native cell, at most (%(default)s)")
     add.add_argument("--seconds", type=float, default=0.5, help="seconds of timing a cell, at most (%(default)s)")
     add.add_argument("--no-timing", action="store_true", help="count and compare only")
@@ -173,13 +175,15 @@ def _plan(args: argparse.Namespace) -> dict[str, Any] | None:
 def _run(args: argparse.Namespace) -> dict[str, Any] | None:
     from crossbackend.study import Options, run_study
 
+    problems = _problems(args)
+    out = args.out or (Path("reports") / problems[0].name if len(problems) == 1 else DEFAULT_OUT)
     options = Options(
-        args.out, repeats=args.repeats, seconds=args.seconds, timing=not args.no_timing, force=args.force,
+        out, repeats=args.repeats, seconds=args.seconds, timing=not args.no_timing, force=args.force,
         timeout=args.timeout, memory_gib=args.memory, progress=not args.quiet and not args.json,
     )  # fmt: skip
-    run_study(_problems(args), _choice(args), options)
-    comparison = api.compare(args.out)
-    paths = [] if args.no_report else api.write_report(comparison, args.out)
+    run_study(problems, _choice(args), options)
+    comparison = api.compare(out)
+    paths = [] if args.no_report else api.write_report(comparison, out)
     if args.json:
         return comparison.as_dict()
     _print_comparison(comparison)

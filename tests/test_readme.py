@@ -62,3 +62,11 @@ def test_every_make_target_of_the_table_exists():
 def test_every_link_to_a_file_leads_somewhere():
     for target in re.findall(r"\]\((?!http)([^)]+)\)", README):
         assert (Path(__file__).parents[1] / target).exists(), target
+
+
+def test_a_run_of_one_problem_has_a_folder_of_its_own(problem_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cli.main(["run", str(problem_file), "--backend", "scipy", "--norm", "default", "--rtol", "1e-3", "--no-timing",
+              "--no-report", "--quiet"])  # fmt: skip
+    assert len(list((tmp_path / "reports/oscillator/records").glob("*.json"))) == 2
+    assert not (tmp_path / "reports/latest").exists()
