@@ -242,7 +242,8 @@ def _array_mistakes(where: str, array: np.ndarray, *, must_float: bool) -> list[
         return [Mistake(where, f"dtype {array.dtype}", "a floating dtype", f"Write np.asarray(..., dtype={'float'}).")]
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         count = int(np.count_nonzero(~np.isfinite(array)))
-        return [Mistake(where, f"{count} entries that are NaN or infinite", "finite numbers")]
+        entries = "1 entry that is" if count == 1 else f"{count} entries that are"
+        return [Mistake(where, f"{entries} NaN or infinite", "finite numbers")]
     return []
 
 

@@ -47,10 +47,11 @@ def trial(problem: Problem, library: str) -> Trial:
         y0 = _initial(bound, found)
         if y0 is None:
             return found
-        usable = _field(bound, y0, found)
-        usable = _loss(bound, y0, found) and usable
-        if usable:
+        ran = _field(bound, y0, found)
+        ran = _loss(bound, y0, found, line=not found.mistakes) and ran
+        if ran:
             _reach(bound, found)
+        if not found.mistakes:
             _sample(bound, y0, found)
     return found
 
@@ -119,23 +120,24 @@ def _field(bound: Bound, y0: Any, found: Trial) -> bool:
     if wanted != got:
         fix = "Return dy in the structure and shapes of y."
         found.mistakes.append(Mistake(_at(bound, "vector_field"), got, f"y's own structure {wanted}", fix))
-        return False
+        return all(hasattr(leaf, "dtype") for leaf in tree.values(dy))
     for (name, a), b in zip(tree.leaves(dy), tree.values(y0), strict=True):
         if a.dtype != b.dtype:
             where = _at(bound, "vector_field") + (f"[{name!r}]" if name else "")
             fix = "Make constants by xp.asarray(..., dtype=y.dtype)."
             found.mistakes.append(Mistake(where, f"dtype {a.dtype}", f"y's dtype {b.dtype}", fix))
-    return not found.mistakes
+    return True
 
 
-def _loss(bound: Bound, y0: Any, found: Trial) -> bool:
-    """Evaluate the loss on y0 held constant and, where that is not finite, on a line through y0."""
+def _loss(bound: Bound, y0: Any, found: Trial, *, line: bool) -> bool:
+    """Evaluate the loss on y0 held constant and, where that is not finite, on a line through y0; tell if it ran."""
+    before = len(found.mistakes)
     xp = ops.namespace(y0)
     count = len(bound.problem.ts)
     ys = tree.map_leaves(lambda leaf: xp.stack([leaf] * count), y0)
     value = _run(bound, "loss", found, bound.loss, ys, bound.params, bound.data)
     if value is None:
-        if not found.mistakes:
+        if len(found.mistakes) == before:
             found.mistakes.append(Mistake(_at(bound, "loss"), "None", "a scalar", "Return it."))
         return False
     shape = tuple(getattr(value, "shape", ()))
@@ -143,11 +145,10 @@ def _loss(bound: Bound, y0: Any, found: Trial) -> bool:
         got = f"shape {shape}" if hasattr(value, "shape") else type(value).__name__
         fix = "Reduce it, for example by xp.mean(...)."
         found.mistakes.append(Mistake(_at(bound, "loss"), got, "a scalar, shape ()", fix))
-        return False
-    if not np.isfinite(ops.to_numpy(value)) and not _finite_on_a_line(bound, y0):
+        return hasattr(value, "shape")
+    if not np.isfinite(ops.to_numpy(value)) and not (line and _finite_on_a_line(bound, y0)):
         got = f"{float(value)} on y held at y0"
         found.mistakes.append(Mistake(_at(bound, "loss"), got, "a finite number", "Look for a log or a division by 0."))
-        return False
     return True
 
 

@@ -43,10 +43,10 @@ AT_CONSTRUCTION = {
     "complex data": ({"data": {"z": np.ones(2) * 1j}}, ".data['z']: got dtype complex128, expected real numbers."),
     "NaN in params": (
         {"params": {"k": np.array([1.0, np.nan])}},
-        ".params['k']: got 1 entries that are NaN or infinite, expected finite numbers.",
+        ".params['k']: got 1 entry that is NaN or infinite, expected finite numbers.",
     ),
     "infinity in data": ({"data": [np.array([np.inf, np.nan])]}, ".data['0']: got 2 entries that are NaN or infinite"),
-    "NaN in y0": ({"initial": {"x": np.array(np.nan)}}, ".initial['x']: got 1 entries that are NaN or infinite"),
+    "NaN in y0": ({"initial": {"x": np.array(np.nan)}}, ".initial['x']: got 1 entry that is NaN or infinite"),
     "integer state": ({"initial": np.array([1, 2])}, ".initial: got dtype int64, expected a floating dtype."),
     "empty state": ({"initial": {}}, ".initial: got an empty state, expected an array or a dict of arrays."),
     "times that do not increase": (
@@ -202,12 +202,20 @@ def test_a_mistake_in_the_trial(case, library):
 
 
 @pytest.mark.parametrize("library", ["torch", "jax"])
-def test_mistakes_of_field_and_loss_come_together(library):
+def test_mistakes_of_field_loss_and_parameters_come_together(library):
     pytest.importorskip(library)
-    found = trial(make(vector_field=shape_of_another, loss=lambda ys, params, data: ys), library).mistakes
-    assert [mistake.where for mistake in found] == [
-        f"Problem('mine').{role} under {library}" for role in ("vector_field", "loss")
-    ]
+    params = {"k": np.ones(2), "dead": np.ones(1)}
+    problem = make(vector_field=shape_of_another, loss=lambda ys, params, data: ys, params=params)
+    found = trial(problem, library).mistakes
+    roles = [f"Problem('mine').{role} under {library}" for role in ("vector_field", "loss")]
+    assert [mistake.where for mistake in found] == [*roles, "Problem('mine').params['dead']"]
+
+
+@pytest.mark.parametrize("library", ["torch", "jax"])
+def test_a_loss_of_nothing_is_told_beside_a_field_of_nothing(library):
+    pytest.importorskip(library)
+    found = trial(make(vector_field=nothing, loss=lambda ys, params, data: None), library).mistakes
+    assert [mistake.got for mistake in found] == ["None", "None"]
 
 
 def test_a_good_problem_has_no_mistakes():
