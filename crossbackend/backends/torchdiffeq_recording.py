@@ -97,7 +97,7 @@ class Watched:
         """Note an accepted step of the backward pass."""
         self.backward.step(t0, t1, True)
         target = self.targets[len(self.back)]
-        if t1 <= target + 1e-14 * abs(target - t0):
+        if t1 <= target + 4 * np.spacing(max(abs(target), abs(t0))):  # t1 = t0 - dt carries a rounding error
             self.back[target] = self.dense.evaluate(t0, t1, y0, target)
             self.dense = DenseStep()
 
