@@ -191,7 +191,7 @@ class TestMistakes:
         """All of them in one go, before any solve."""
         mistakes = {
             "short": (("* y\n", "* y[:1]\n"), r"vector_field under jax: got \(1,\), expected y's own"),
-            "dict": (("return -params[\"rate\"] * y", "return {'y': y}"), r"got \{y: \(2,\)\}, expected y's own"),
+            "dict": (("-params[\"rate\"] * y", "{'y': -params[\"rate\"] * y}"), r"got \{y: \(2,\)\}, expected y's own"),
             "none": (("return -params", "-params"), r"'none'\)\.vector_field under jax: got None, expected dy, of y's"),
             "vector": (("return ops.namespace(ys).sum(ys ** 2)", "return ys[0]"), r"loss under jax: got shape \(2,\)"),
             "infinite": (("sum(ys ** 2)", "sum(ys) / 0.0"), r"loss under jax: got inf on y held at y0"),
