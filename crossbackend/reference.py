@@ -19,6 +19,7 @@ from scipy.integrate import OdeSolution, solve_ivp
 from crossbackend import registry, tree
 from crossbackend.augmented import Augmented
 from crossbackend.backends.contract import pieces
+from crossbackend.compare import UNCERTAIN_FLOOR
 from crossbackend.problem import Problem
 from crossbackend.record import FORMAT, Gradient, relative_error
 
@@ -199,7 +200,7 @@ def _status(found: dict[str, Gradient], floor: float | None) -> str:
         return "failed"
     if "closed form" in found:
         return "exact"
-    return "ok" if floor is not None and floor <= 1e-5 else "uncertain"
+    return "ok" if floor is not None and floor <= UNCERTAIN_FLOOR else "uncertain"
 
 
 def _timed(routes: list[dict[str, Any]], name: str, function: Any) -> Any:
