@@ -218,6 +218,25 @@ class Augmented:
         value, of_ys, of_params = self._functions["loss"](ys)
         return float(value), np.asarray(of_ys), np.asarray(of_params)
 
+    def time_gradient(self, ys: np.ndarray, of_ys: np.ndarray, a_y0: np.ndarray) -> np.ndarray:
+        """Return the derivative of the loss with respect to every output time, shape (len(ts),).
+
+        A later output time moves along the solution, dL/dt_i = dL/dy_i . f(t_i, y_i). The initial time moves with y0
+        held fixed: dL/dt0 = a_t(t0) = -a_y . f, for the loss-to-go is constant along the solution (docs/adjoint.md).
+        At a breakpoint it is the one-sided derivative on the side that the field itself takes there.
+
+        Parameters
+        ----------
+        ys, of_ys : ndarray, shape (len(ts), n)
+            The solution at the output times and the loss's gradient there.
+        a_y0 : ndarray, shape (n,)
+            a_y(t0) as the backward pass ends, the loss's own gradient at t0 included.
+        """
+        field = self.function("field")
+        slopes = np.stack([field(t, y) for t, y in zip(self.problem.ts, ys, strict=True)])
+        along = np.concatenate([of_ys[:1] - a_y0, of_ys[1:]])  # of_ys[0] has no part: y0 does not move with t0
+        return np.sum(along * slopes, axis=1)
+
     def total(self, direct: np.ndarray, a_y0: np.ndarray, a_params: np.ndarray) -> dict[str, np.ndarray]:
         """Return the total derivative by leaf: through the loss itself, the initial state and the field.
 

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+
+from crossbackend.snapping import snap_float
 
 Blocks = Mapping[str, Any]
 """Error over scale by block: `y` or `y/NAME`, `a_y` or `a_y/NAME`, `a_params/NAME`, `a_t`."""
@@ -42,6 +44,9 @@ class Norm:
         `function(blocks) -> scalar` over the blocks, in place of weights. It must use array-API calls only.
     without_integrals : bool
         Leave the problem's declared integrals out of y and a_y, on both passes.
+    per_entry : bool
+        Take every entry of a dict state for a block of its own, as torchdiffeq does with a tuple; otherwise `rms y`
+        is over the whole state.
     """
 
     name: str
@@ -49,11 +54,17 @@ class Norm:
     weights: Mapping[str, float] = field(default_factory=dict)
     function: Callable[[Blocks], Any] | None = None
     without_integrals: bool = False
+    per_entry: bool = False
 
     @property
     def sees_time(self) -> bool:
         """Whether the norm measures a_t, which only some backends integrate."""
         return self.weights.get("a_t", 0.0) != 0.0
+
+    @property
+    def across_blocks(self) -> str:
+        """How the blocks become one number: `max`, `pooled`, or `callable` for a function."""
+        return self.across if self.function is None else "callable"
 
     def weight(self, block: str) -> float:
         """Return the weight of a block."""
@@ -68,15 +79,22 @@ class Norm:
             return False
         return self.function is not None or self.weight(block) != 0.0
 
+    def block(self, name: str) -> str:
+        """Return the block that one array belongs to: the entries of a state are one, each parameter's a its own."""
+        group = name.split("/", 1)[0]
+        return group if group in ("y", "a_y") and not self.per_entry else name
+
     def forward(self) -> Norm:
         """Return the norm of the forward pass: rms y, without the integrals where this norm leaves them out."""
-        return Norm(f"{self.name}, forward", "max", {"y": 1.0}, without_integrals=self.without_integrals)
+        return replace(self, name=f"{self.name}, forward", across="max", weights={"y": 1.0}, function=None)
 
     def describe(self) -> str:
         """Return the norm as a formula, for the settings of a record."""
         if self.function is not None:
             return f"{getattr(self.function, '__name__', 'callable')}(blocks)"
         shown = {"y": "rms y", "a_y": "rms a_y", "a_params": "rms of each a_params", "a_t": "|a_t|"}
+        if self.per_entry:
+            shown |= {"y": "rms of each y", "a_y": "rms of each a_y"}
         if self.across == "pooled":
             shown |= {"a_params": "a_params", "y": "y", "a_y": "a_y", "a_t": "a_t"}
         terms = [
@@ -190,22 +208,32 @@ def evaluate(norm: Norm, blocks: Blocks, xp: Any, integrals: Sequence[str] = ())
     blocks = {name: array for name, array in blocks.items() if norm.sees(name, integrals)}
     if norm.function is not None:
         return norm.function(blocks)
-    merged: dict[tuple[str, float], list[Any]] = {}
-    for name, array in blocks.items():
-        weight = norm.weight(name)
-        if math.prod(array.shape) == 0:
-            continue
-        group = name.split("/", 1)[0]
-        key = group if group in ("y", "a_y") else name
-        merged.setdefault((key, weight), []).append(array)
-    squares = {key: sum(xp.sum(array * array) for array in parts) for key, parts in merged.items()}
-    sizes = {key: sum(math.prod(array.shape) for array in parts) for key, parts in merged.items()}
-    if norm.across == "pooled":
-        total = sum(weight * weight * square for (_, weight), square in squares.items())
-        return xp.sqrt(total / sum(sizes.values()))
+    sizes = {name: math.prod(array.shape) for name, array in blocks.items()}
+    squares = {name: xp.sum(array * array) for name, array in blocks.items() if sizes[name]}
+    return combine(norm, squares, sizes, xp)
+
+
+def combine(norm: Norm, squares: Mapping[str, Any], sizes: Mapping[str, int], xp: Any) -> Any:
+    """Return a norm by weights from the sum of squares of every array that it sees; None where it sees nothing.
+
+    Parameters
+    ----------
+    norm : Norm
+    squares : mapping of str to scalar array
+        Sums of squares by name, empty arrays left out.
+    sizes : mapping of str to int
+        Entries by name.
+    xp : module
+    """
+    merged: dict[tuple[str, float], list[str]] = {}
+    for name in squares:
+        merged.setdefault((norm.block(name), norm.weight(name)), []).append(name)
+    if norm.across == "pooled" and merged:
+        total = sum(weight * weight * sum(squares[n] for n in names) for (_, weight), names in merged.items())
+        return xp.sqrt(total / sum(sizes[name] for name in squares))
     result = None
-    for (key, weight), square in squares.items():
-        value = xp.sqrt(square / sizes[key, weight])
+    for (_, weight), names in merged.items():
+        value = xp.sqrt(sum(squares[name] for name in names) / sum(sizes[name] for name in names))
         value = value if weight == 1.0 else weight * value
         result = value if result is None else xp.maximum(result, value)
     return result
@@ -219,41 +247,6 @@ def named(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {
         f"{group}/{name}" if name else group: array for group, leaves in parts.items() for name, array in leaves.items()
     }
-
-
-SNAP_BINS = 16
-"""Bins of the mantissa over [0, 1): eight to an octave."""
-SNAP_SMALL = 2.0**-10
-"""Ratios under this one are all taken for `SNAP_TO`."""
-SNAP_TO = 2.0**-17
-"""A ratio at which the next step grows 9.5 fold, almost the controllers' limit of 10."""
-
-
-def snap(ratio: Any, xp: Any) -> Any:
-    """Round an error ratio so coarsely that rounding errors cannot move a step.
-
-    The mantissa m in [1/2, 1) goes to the middle of its 1/16 wide bin: the ratio moves by at most 1/16 of itself and
-    the next step by at most 1.3 %, and a ratio is never exactly 1, where libraries differ between `<` and `<=`. A
-    ratio under 2**-10, zero too, counts as 2**-17. NaN and infinity pass through.
-
-    Why so coarse: an error estimate is a small difference of large numbers. At rtol 1e-10 two libraries' ratios
-    differ by about 1e-8 of themselves where a ratio is near 1, and by 1e-4 where it is near 1e-5 (the step after a
-    restart), medians over the gallery. With 1024 bins about one ratio in 1400 then fell on two sides of an edge.
-    """
-    mantissa, exponent = xp.frexp(ratio)
-    snapped = xp.ldexp((xp.floor(mantissa * SNAP_BINS) + 0.5) / SNAP_BINS, exponent)
-    snapped = xp.where(ratio < SNAP_SMALL, xp.full_like(snapped, SNAP_TO), snapped)
-    return xp.where(xp.isfinite(ratio), snapped, ratio)
-
-
-def snap_float(ratio: float) -> float:
-    """Return `snap` of one Python float."""
-    if ratio < SNAP_SMALL:
-        return SNAP_TO
-    if not ratio < math.inf:
-        return ratio
-    mantissa, exponent = math.frexp(ratio)
-    return math.ldexp((math.floor(mantissa * SNAP_BINS) + 0.5) / SNAP_BINS, exponent)
 
 
 def flat(
@@ -309,8 +302,7 @@ def _flat_groups(
     merged: dict[tuple[str, float], list[str]] = {}
     for name in where:
         if sizes[name]:
-            group = name.split("/", 1)[0]
-            key = group if group in ("y", "a_y") or norm.across == "pooled" else name
+            key = name.split("/", 1)[0] if norm.across == "pooled" else norm.block(name)
             merged.setdefault((key, norm.weight(name)), []).append(name)
     groups = []
     for (_, weight), members in merged.items():

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
 import numpy as np
 
+from crossbackend import ratios
+
 FORMAT = 1
 """Version of the record format. Readers refuse any other."""
 
 MAX_STEPS = 100_000
 """Step attempts allowed in one solve, in every backend."""
+
+
+ERROR_PARTS = ("forward", "reconstruction", "a_y", "a_params")
+"""What a gradient's error is made of, in the order of computation: see `error_split`."""
 
 
 class Status(StrEnum):
@@ -62,18 +70,52 @@ class Steps:
     accepted : ndarray, shape (n,), bool
     nfe : int
         Evaluations of the vector field (of the augmented field in the backward pass), counted inside the field.
+    seen : dict of str to ndarray, shape (n,)
+        The error ratio of every attempt and its blocks: see `ratios`. Empty where they were not recorded.
+    t_range : tuple of float, or None
+        Smallest and largest t at which the field was evaluated.
+    y_max : float or None
+        Largest |y| at which it was evaluated.
     """
 
     t0: np.ndarray
     t1: np.ndarray
     accepted: np.ndarray
     nfe: int
+    seen: dict[str, np.ndarray] = field(default_factory=dict)
+    t_range: tuple[float, float] | None = None
+    y_max: float | None = None
 
     @property
-    def counts(self) -> dict[str, int]:
-        """Evaluations, accepted and rejected steps."""
+    def counts(self) -> dict[str, Any]:
+        """Evaluations, accepted and rejected steps, and where the field was evaluated."""
         accepted = int(np.count_nonzero(self.accepted))
-        return {"nfe": self.nfe, "accepted": accepted, "rejected": len(self.accepted) - accepted}
+        low, high = self.t_range or (None, None)
+        return {
+            "nfe": self.nfe, "accepted": accepted, "rejected": len(self.accepted) - accepted,
+            "t_min": _finite(low), "t_max": _finite(high), "y_max": _finite(self.y_max),
+        }  # fmt: skip
+
+    @property
+    def spurious(self) -> np.ndarray | None:
+        """Rejected attempts that were good enough for y and a_y, shape (n,); None where no ratios are stored.
+
+        Kidger, Chen, Lyons, ICML 2021, section 2.2.
+        """
+        state = self.seen.get("ratio_state")
+        return None if state is None else ~self.accepted & (state <= 1)
+
+    @property
+    def masked(self) -> np.ndarray | None:
+        """Accepted attempts that were not: the error of the state was diluted away. None as for `spurious`."""
+        state = self.seen.get("ratio_state")
+        return None if state is None else self.accepted & (state > 1)
+
+    @property
+    def decided(self) -> np.ndarray:
+        """Index in `norms.GROUPS` of the group that decided each attempt's ratio, shape (n,); -1 where not known."""
+        found = ratios.decided(self.seen)
+        return found if len(found) == len(self.t0) else np.full(len(self.t0), -1)
 
 
 @dataclass(frozen=True)
@@ -114,9 +156,11 @@ class Outcome:
     ys : dict of str to ndarray, or None
         Forward solution at the output times, leading axis len(ts), by entry.
     forward, backward : Steps or None
-    reconstruction_error : float or None
-        Largest max|y_back(t_i) - y_i| over the output times before the reset, relative to max|ys|; the backward
-        solve's y is compared with the stored forward value.
+    reconstruction : dict of float to float
+        max|y_back(t_i) - y_i| relative to max|ys| by output time, before the reset; the backward solve's y is
+        compared with the stored forward value.
+    rounding_floor : float or None
+        What moving the stored solution by one ulp does to the gradient (matched stepping).
     """
 
     status: Status
@@ -125,13 +169,22 @@ class Outcome:
     ys: dict[str, np.ndarray] | None = None
     forward: Steps | None = None
     backward: Steps | None = None
-    reconstruction_error: float | None = None
+    reconstruction: dict[float, float] = field(default_factory=dict)
     rounding_floor: float | None = None
+
+    @property
+    def reconstruction_error(self) -> float | None:
+        """The largest reconstruction error, None where none was measured."""
+        return max(self.reconstruction.values(), default=None)
 
 
 @dataclass
 class Record:
-    """One plan's result as stored: format 1 (see `store`)."""
+    """One plan's result as stored: format 1 (see `store`).
+
+    `scaled` is what the same plan gives where the adjoint starts at size 1 (see `scaling`), `error_split` where the
+    gradient's error comes from (see `error_split`); both are None where they were not asked for.
+    """
 
     digest: str
     plan: dict[str, Any]
@@ -143,6 +196,8 @@ class Record:
     error: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(("all", "y0", "params", "floor")))
     reconstruction_error: float | None = None
     rounding_floor: float | None = None
+    scaled: dict[str, Any] | None = None
+    error_split: dict[str, Any] | None = None
     time: dict[str, Any] | None = None
     peak_memory_bytes: int | None = None
     settings: dict[str, Any] = field(default_factory=lambda: {"forward": {}, "backward": {}})
@@ -171,11 +226,17 @@ class Record:
         if f"{which}/t0" not in self.arrays:
             return None
         counts = getattr(self, which) or {}
+        low, high = counts.get("t_min"), counts.get("t_max")
+        t0 = self.arrays[f"{which}/t0"]
+        seen = {name: self.arrays[f"{which}/{name}"] for name in ratios.SEEN if f"{which}/{name}" in self.arrays}
         return Steps(
-            self.arrays[f"{which}/t0"],
+            t0,
             self.arrays[f"{which}/t1"],
             self.arrays[f"{which}/accepted"],
             int(counts.get("nfe", 0)),
+            {name: array for name, array in seen.items() if array.shape == t0.shape},
+            None if low is None or high is None else (low, high),
+            counts.get("y_max"),
         )
 
     def gradient(self) -> dict[str, np.ndarray]:
@@ -200,9 +261,14 @@ def from_outcome(digest: str, plan: dict[str, Any], outcome: Outcome, settings: 
             continue
         counts: dict[str, Any] = dict(steps.counts)
         if which == "backward":
-            counts |= {"spurious": None, "masked": None}
+            counts |= {"spurious": _count(steps.spurious), "masked": _count(steps.masked)}
         setattr(record, which, counts)
-        record.arrays |= {f"{which}/t0": steps.t0, f"{which}/t1": steps.t1, f"{which}/accepted": steps.accepted}
+        own = {"t0": steps.t0, "t1": steps.t1, "accepted": steps.accepted, **steps.seen}
+        record.arrays |= {f"{which}/{name}": array for name, array in own.items()}
+    if outcome.reconstruction:
+        times = sorted(outcome.reconstruction)
+        record.arrays["backward/reconstruction_t"] = np.array(times)
+        record.arrays["backward/reconstruction"] = np.array([outcome.reconstruction[t] for t in times])
     for name, array in (outcome.ys or {}).items():
         record.arrays[f"forward/ys/{name}" if name else "forward/ys"] = array
     if outcome.gradient is not None:
@@ -211,8 +277,17 @@ def from_outcome(digest: str, plan: dict[str, Any], outcome: Outcome, settings: 
     return record
 
 
+def _count(which: np.ndarray | None) -> int | None:
+    return None if which is None else int(np.count_nonzero(which))
+
+
 def _finite(value: float | None) -> float | None:
     return float(value) if value is not None and np.isfinite(value) else None
+
+
+def usual_rtol(rtols: Iterable[float]) -> float | None:
+    """Return the tolerance that stands for several: 1e-6, or the one nearest to it; None for none."""
+    return min({r for r in rtols if r > 0}, key=lambda r: (abs(math.log10(r) + 6), r), default=None)
 
 
 def relative_error(found: dict[str, np.ndarray], reference: dict[str, np.ndarray]) -> float | None:

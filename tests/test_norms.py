@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossbackend import norms
+from crossbackend import norms, snapping
 
 SHAPES = {
     "y/z": (2, 3),
@@ -87,33 +87,33 @@ def test_only_norms_with_t_see_time():
     assert {name for name, norm in norms.NAMED.items() if norm.sees_time} == {"mixed-t", "mixed-seminorm-t"}
 
 
-@given(st.floats(norms.SNAP_SMALL, 1e300))
+@given(st.floats(snapping.SNAP_SMALL, 1e300))
 def test_snap_moves_a_ratio_by_a_sixteenth_at_most_and_never_to_one(ratio):
-    snapped = norms.snap_float(ratio)
+    snapped = snapping.snap_float(ratio)
     assert abs(snapped - ratio) <= ratio / 16
     assert abs((snapped / ratio) ** -0.2 - 1) < 0.013  # what it does to the next step
     assert snapped != 1.0
     assert (snapped < 1) == (ratio < 1)
-    assert float(norms.snap(np.float64(ratio), np)) == snapped
+    assert float(snapping.snap(np.float64(ratio), np)) == snapped
 
 
 @given(st.floats(0.5, 1.0, exclude_max=True), st.floats(-1e-13, 1e-13))
 def test_snap_hides_rounding_almost_everywhere(ratio, noise):
-    middle = norms.snap_float(ratio)  # the middle of a bin: noise cannot leave it
-    assert norms.snap_float(middle * (1 + noise)) == middle
+    middle = snapping.snap_float(ratio)  # the middle of a bin: noise cannot leave it
+    assert snapping.snap_float(middle * (1 + noise)) == middle
 
 
-@given(st.floats(0, norms.SNAP_SMALL, exclude_max=True))
+@given(st.floats(0, snapping.SNAP_SMALL, exclude_max=True))
 def test_small_ratios_are_one_ratio(ratio):
-    assert norms.snap_float(ratio) == norms.SNAP_TO == float(norms.snap(np.float64(ratio), np))
-    assert 9 < 0.9 * norms.SNAP_TO**-0.2 < 10
-    assert norms.SNAP_TO < 1e-5  # Hairer's first step takes it for zero
+    assert snapping.snap_float(ratio) == snapping.SNAP_TO == float(snapping.snap(np.float64(ratio), np))
+    assert 9 < 0.9 * snapping.SNAP_TO**-0.2 < 10
+    assert snapping.SNAP_TO < 1e-5  # Hairer's first step takes it for zero
 
 
 @pytest.mark.parametrize("special", [math.inf, math.nan])
 def test_snap_leaves_infinity_and_nan(special):
-    np.testing.assert_equal(norms.snap_float(special), special)
-    np.testing.assert_equal(float(norms.snap(np.float64(special), np)), special)
+    np.testing.assert_equal(snapping.snap_float(special), special)
+    np.testing.assert_equal(float(snapping.snap(np.float64(special), np)), special)
 
 
 def test_names_resolve():

@@ -4,8 +4,10 @@
    compiles nothing.
 2. `compile(problem, plan)` makes one Compiled for a whole sweep: rtol and atol are arguments of its calls, and a
    second tolerance compiles nothing. Counting and solving may be two programs; each is compiled when first asked for.
-3. `Compiled.record` runs the plan once, counting evaluations inside the field and noting every step attempted, and
-   never raises for a failed solve: the Outcome carries a status. Recording moves neither a step nor a gradient.
+3. `Compiled.record` runs the plan once, counting evaluations inside the field and noting every step attempted with
+   its error ratio, block by block, as the norm itself was handed the error (`ratios.Meter`); calls of the norm for a
+   first step are no attempts. It never raises for a failed solve: the Outcome carries a status. Recording moves
+   neither a step nor a gradient.
 4. `Compiled.solve` runs the bare plan, as a user of the library would, and returns when the result is there.
 5. `Compiled.settings` states the effective settings of both passes, as the library got them.
 6. `forget()`, which a backend may have, frees what its library keeps of programs compiled so far; Compiled that has
@@ -16,17 +18,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from crossbackend import norms, tree
+from crossbackend import norms, ratios, tree
 from crossbackend.norms import Norm
 from crossbackend.plan import Plan
 from crossbackend.problem import Problem
 from crossbackend.record import MAX_STEPS, Gradient, Outcome, Status, Steps
 
 Settings = dict[str, dict[str, Any]]
+_NOTHING: Mapping[str, float] = MappingProxyType({})
 
 
 @runtime_checkable
@@ -107,6 +112,8 @@ class Watch:
         self.t0: list[float] = []
         self.t1: list[float] = []
         self.accepted: list[bool] = []
+        self.seen: list[Mapping[str, float]] = []
+        self.t_min, self.t_max = math.inf, -math.inf
         self.y_max = 0.0
         self.nan_at: float | None = None
         self.small_at: float | None = None
@@ -114,13 +121,14 @@ class Watch:
     def field(self, t: float, y_max: float, finite: bool) -> None:
         """Note one evaluation: max|y| (NaN or infinite for a state that is not finite) and whether f is finite."""
         self.nfe += 1
+        self.t_min, self.t_max = min(self.t_min, t), max(self.t_max, t)
         if not finite and math.isfinite(y_max):
             self.nan_at = t
         if not math.isnan(y_max):
             self.y_max = max(self.y_max, y_max)
 
-    def step(self, t0: float, t1: float, accepted: bool) -> None:
-        """Note one attempt in the problem's time.
+    def step(self, t0: float, t1: float, accepted: bool, seen: Mapping[str, float] = _NOTHING) -> None:
+        """Note one attempt in the problem's time, with what was seen of its error (`ratios.Meter.seen`).
 
         Raises
         ------
@@ -130,6 +138,7 @@ class Watch:
         self.t0.append(t0)
         self.t1.append(t1)
         self.accepted.append(accepted)
+        self.seen.append(seen)
         if accepted and t1 != t0:
             self.nan_at = None
         if math.isnan(t1):  # a first step chosen from a field that is NaN
@@ -142,7 +151,11 @@ class Watch:
 
     def steps(self) -> Steps:
         """Return the steps noted."""
-        return Steps(np.array(self.t0), np.array(self.t1), np.array(self.accepted, dtype=bool), self.nfe)
+        t_range = (self.t_min, self.t_max) if self.t_min <= self.t_max else None
+        return Steps(
+            np.array(self.t0), np.array(self.t1), np.array(self.accepted, dtype=bool), self.nfe,
+            ratios.arrays(self.seen), t_range, self.y_max,
+        )  # fmt: skip
 
     def status(self) -> tuple[Status, str]:
         """Classify a failed solve, with a message that says where."""
@@ -176,8 +189,8 @@ def max_abs(array: np.ndarray) -> float:
     return float(np.max(np.abs(array))) if array.size else 0.0
 
 
-def reconstruction(stored: dict[float, np.ndarray], back: dict[float, np.ndarray]) -> float | None:
-    """Return max over times of max|y_back(t) - y(t)|, relative to the largest |y| stored.
+def reconstruction(stored: Mapping[float, np.ndarray], back: Mapping[float, np.ndarray]) -> dict[float, float]:
+    """Return max|y_back(t) - y(t)| by time, relative to the largest |y| stored.
 
     Parameters
     ----------
@@ -186,10 +199,9 @@ def reconstruction(stored: dict[float, np.ndarray], back: dict[float, np.ndarray
     back : dict of float to ndarray, shape (n,)
         The backward solve's y at those times, before it is reset to the stored one.
     """
-    if not back:
-        return None
-    scale = max(*(max_abs(y) for y in stored.values()), np.finfo(np.float64).tiny)
-    return max(max_abs(y - stored[t]) for t, y in back.items()) / scale
+    scale = max((max_abs(y) for y in stored.values()), default=0.0)
+    scale = max(scale, float(np.finfo(np.float64).tiny))
+    return {t: max_abs(y - stored[t]) / scale for t, y in back.items()}
 
 
 def plan_norm(problem: Problem, plan: Plan) -> Norm | None:

@@ -31,7 +31,9 @@ from crossbackend.backends.diffrax_recording import Watched, bits, controllers, 
 from crossbackend.bound import Bound
 from crossbackend.plan import Plan
 from crossbackend.problem import Problem
+from crossbackend.ratios import Meter
 from crossbackend.record import MAX_STEPS, Gradient, Outcome, Status
+from crossbackend.snapping import snap
 
 
 class DiffraxCompiled:
@@ -52,10 +54,11 @@ class DiffraxCompiled:
         self.matched = plan.stepping == "matched"
         self.chained = self.matched and bool(problem.inner_breakpoints())
         times = sorted({*problem.ts, *problem.inner_breakpoints()}) if self.chained else list(problem.ts)
-        self.watched = Watched(times)
+        self.measured = self.norm or norms.NAMED["pooled-seminorm" if plan.norm == "seminorm" else "pooled"]
         with self._context():
             y0 = self.bound.initial(self.bound.params, self.bound.data)
             self.layout = tree.Layout(tree.map_leaves(ops.to_numpy, y0))
+            self.watched = Watched(times, self._meters())
             self._programs(ops.jit)
         self.compile_s = time.perf_counter() - started
         self._compiled: Any = None
@@ -71,41 +74,63 @@ class DiffraxCompiled:
 
     # Norms, as the library takes them.
 
+    def forward_blocks(self, y: Any) -> dict[str, Any]:
+        """Return the blocks of the forward state."""
+        return norms.named({"y": tree.flatten(y)})
+
+    def backward_blocks(self, state: Any) -> dict[str, Any]:
+        """Return the blocks of (y, a_y, a_args, a_terms)."""
+        y, a_y, a_args, _ = state
+        leaves = tree.values(a_args)[: len(self.used_names)]
+        named = dict(zip(self.used_names, leaves, strict=True))
+        return norms.named({"y": tree.flatten(y), "a_y": tree.flatten(a_y), "a_params": named})
+
     def forward_norm(self) -> Callable[[Any], Any] | None:
         """Return the norm of the forward pass over y, None for the library's own."""
-        if self.norm is None:
-            return None
-        return self._callable(self.norm.forward(), lambda y: {"y": tree.flatten(y)})
+        return None if self.norm is None else self._callable(self.norm.forward(), self.forward_blocks)
 
     def backward_norm(self) -> Callable[[Any], Any] | None:
         """Return the norm over (y, a_y, a_args, a_terms), None for the library's default."""
-        if self.norm is None:
-            if self.plan.norm == "seminorm":
-                import diffrax
+        if self.norm is not None:
+            return self._callable(self.norm, self.backward_blocks)
+        if self.plan.norm == "seminorm":
+            import diffrax
 
-                return diffrax.adjoint_rms_seminorm
-            return None
+            return diffrax.adjoint_rms_seminorm
+        return None
 
-        def split(state: Any) -> dict[str, dict[str, Any]]:
-            y, a_y, a_args, _ = state
-            leaves = tree.values(a_args)[: len(self.used_names)]
-            named = dict(zip(self.used_names, leaves, strict=True))
-            return {"y": tree.flatten(y), "a_y": tree.flatten(a_y), "a_params": named}
-
-        return self._callable(self.norm, split)
-
-    def _callable(self, norm: norms.Norm, split: Callable[[Any], dict[str, dict[str, Any]]]) -> Callable[[Any], Any]:
+    def _callable(self, norm: norms.Norm, blocks: Callable[[Any], dict[str, Any]]) -> Callable[[Any], Any]:
         import jax.numpy as jnp
 
         integrals, snapped = self.problem.integrals, self.matched
 
         def measure(state: Any) -> Any:
-            value = norms.evaluate(norm, norms.named(split(state)), jnp, integrals)
-            return norms.snap(value, jnp) if snapped else value
+            value = norms.evaluate(norm, blocks(state), jnp, integrals)
+            return snap(value, jnp) if snapped else value
 
         return measure
 
-    def _controller(self, norm: Callable[[Any], Any] | None, rtol: Any, atol: Any, note: Any) -> Any:
+    def _meters(self) -> tuple[Meter, Meter]:
+        shapes = dict(zip(self.layout.names, self.layout.shapes, strict=True))
+        params = {name: leaf.shape for name, leaf in tree.leaves(self.bound.params) if name in self.used_names}
+        own, integrals = self.measured, self.problem.integrals
+        backward = norms.named({"y": shapes, "a_y": shapes, "a_params": params})
+        return Meter(own.forward(), norms.named({"y": shapes}), integrals), Meter(own, backward, integrals)
+
+    def _look_forward(self, error: Any, y0: Any) -> Any:
+        import jax.numpy as jnp
+
+        del y0
+        return self.watched.meters[0].read(self.forward_blocks(error), jnp)
+
+    def _look_backward(self, error: Any, y0: Any) -> Any:
+        import jax.numpy as jnp
+
+        a_y = jnp.concatenate([jnp.ravel(leaf) for leaf in tree.values(y0[1])])
+        numbers = self.watched.meters[1].read(self.backward_blocks(error), jnp)
+        return jnp.concatenate([numbers, norms.rms(a_y, jnp)[None]])
+
+    def _controller(self, norm: Callable[[Any], Any] | None, rtol: Any, atol: Any, watching: Any) -> Any:
         import diffrax
 
         own: dict[str, Any] = {} if norm is None else {"norm": norm}
@@ -114,10 +139,10 @@ class DiffraxCompiled:
         else:
             made = diffrax.PIDController(rtol=rtol, atol=atol, **own)
         inner = [b for b in self.problem.inner_breakpoints() if self.problem.ts[0] < b < self.problem.ts[-1]]
-        watching = made if note is None else controllers().Watching(made, note)
+        made = made if watching is None else controllers().Watching(made, *watching)
         if inner and not self.matched:
-            return diffrax.ClipStepSizeController(watching, jump_ts=self._times(inner))
-        return watching
+            return diffrax.ClipStepSizeController(made, jump_ts=self._times(inner))
+        return made
 
     def _times(self, ts: Any) -> Any:
         return self.bound.convert(np.asarray(ts, dtype=np.float64))
@@ -142,7 +167,9 @@ class DiffraxCompiled:
     ) -> Any:
         import diffrax
 
-        notes = (self.watched.forward_step, self.watched.backward_step) if watched else (None, None)
+        notes: tuple[Any, Any] = (None, None)
+        if watched:
+            notes = (self.watched.forward_step, self._look_forward), (self.watched.backward_step, self._look_backward)
         forward = self._controller(self.forward_norm(), rtol, atol, notes[0])
         norm = self.backward_norm()
         # Untouched, BacksolveAdjoint takes the forward controller for the backward solve.
@@ -267,7 +294,6 @@ class DiffraxCompiled:
 
     def settings(self, rtol: float, atol: float) -> Settings:
         """Return the effective settings of both passes."""
-        pooled = {"default": "rms(y, a_y, a_params)", "seminorm": "rms(y, a_y)"}
         inner = self.problem.inner_breakpoints()
         if self.plan.first_step is not None:
             first = f"{self.plan.first_step:g}"
@@ -286,10 +312,10 @@ class DiffraxCompiled:
             "breakpoints": ("chain of solves" if self.chained else "jump_ts") if inner else "none",
             "max_steps": MAX_STEPS,
         }
-        norm = self.norm
-        forward = {**common, "norm": "rms y" if norm is None else norm.forward().describe()}
+        norm = self.measured
+        forward = {**common, "norm": norm.forward().describe()}
         forward["outputs"] = "one solve per piece" if self.chained else "dense output"
-        backward = {**common, "norm": pooled[self.plan.norm] if norm is None else norm.describe()}
+        backward = {**common, "norm": norm.describe(), "across": norm.across_blocks}
         return {"forward": forward, "backward": {**backward, "outputs": "restart at every output", "a_t": False}}
 
 

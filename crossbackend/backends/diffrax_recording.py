@@ -11,6 +11,7 @@ import numpy as np
 
 from crossbackend import tree
 from crossbackend.backends.contract import SolveStopped, Watch
+from crossbackend.ratios import Meter
 
 
 @cache
@@ -18,9 +19,11 @@ def controllers() -> SimpleNamespace:
     """Return the two PIDController subclasses, made when diffrax is first needed.
 
     `Hairer` chooses the first step by Hairer's rule with its own norm, or takes a given one. `Watching` shows every
-    attempt to a host callback; `inner` is the controller it wraps.
+    attempt to a host callback: `inner` is the controller it wraps, `look(error, y0)` the vector that the callback is
+    given of what the inner controller's norm was handed.
     """
     import diffrax
+    import equinox as eqx
     import jax
     import jax.numpy as jnp
     from jax import lax
@@ -63,6 +66,7 @@ def controllers() -> SimpleNamespace:
     class Watching(abstract):
         inner: Any
         note: Callable[..., None]
+        look: Callable[..., Any]
 
         @property
         def rtol(self) -> Any:
@@ -77,7 +81,7 @@ def controllers() -> SimpleNamespace:
             return self.inner.norm
 
         def wrap(self, direction: Any) -> Any:
-            return Watching(self.inner.wrap(direction), self.note)
+            return Watching(self.inner.wrap(direction), self.note, self.look)
 
         def init(self, *args: Any) -> Any:
             return self.inner.init(*args)
@@ -85,9 +89,19 @@ def controllers() -> SimpleNamespace:
         def adapt_step_size(
             self, t0: Any, t1: Any, y0: Any, y1_candidate: Any, args: Any, y_error: Any, error_order: Any, state: Any
         ) -> Any:
-            out = self.inner.adapt_step_size(t0, t1, y0, y1_candidate, args, y_error, error_order, state)
+            seen = []
+
+            def norm(error: Any) -> Any:
+                value = self.inner.norm(error)
+                seen.append((value, self.look(error, y0)))  # while tracing: once, whatever the steps taken
+                return value
+
+            inner = eqx.tree_at(lambda controller: controller.norm, self.inner, norm)
+            out = inner.adapt_step_size(t0, t1, y0, y1_candidate, args, y_error, error_order, state)
+            ((ratio, numbers),) = seen
             y1 = y1_candidate[0] if isinstance(y1_candidate, tuple) else y1_candidate
-            jax.debug.callback(self.note, *bits((t0, t1)), out[0], *bits(jax.tree_util.tree_leaves(y1)))
+            shown = bits((t0, t1, ratio, numbers)), bits(jax.tree_util.tree_leaves(y1))
+            jax.debug.callback(self.note, out[0], *shown[0], *shown[1])
             return out
 
     return SimpleNamespace(Hairer=Hairer, Watching=Watching)
@@ -97,10 +111,17 @@ class Watched:
     """What a counting run sees; its methods are the host callbacks, bound into the compiled program once.
 
     A later run of the same program calls `reset` first.
+
+    Parameters
+    ----------
+    times : list of float
+        Stored times, increasing.
+    meters : tuple of Meter
+        Of the forward and of the backward pass.
     """
 
-    def __init__(self, times: list[float]) -> None:
-        self.times = times
+    def __init__(self, times: list[float], meters: tuple[Meter, Meter]) -> None:
+        self.times, self.meters = times, meters
         self.reset(0.0)
 
     def reset(self, y0_max: float) -> None:
@@ -116,24 +137,27 @@ class Watched:
         """Note one evaluation."""
         self.now.field(float(floats(t)), float(floats(y_max)), bool(finite))
 
-    def forward_step(self, t0: Any, t1: Any, accepted: Any, *y1: Any) -> None:
+    def forward_step(self, accepted: Any, t0: Any, t1: Any, ratio: Any, numbers: Any, *y1: Any) -> None:
         """Note an attempt of the forward pass."""
         del y1
-        self._step(self.forward, float(floats(t0)), float(floats(t1)), bool(accepted))
+        seen = self.meters[0].seen(float(floats(ratio)), floats(numbers))
+        self._step(self.forward, float(floats(t0)), float(floats(t1)), bool(accepted), seen)
 
-    def backward_step(self, t0: Any, t1: Any, accepted: Any, *y1: Any) -> None:
-        """Note an attempt of the backward pass, whose times arrive negated."""
+    def backward_step(self, accepted: Any, t0: Any, t1: Any, ratio: Any, numbers: Any, *y1: Any) -> None:
+        """Note an attempt of the backward pass, whose times arrive negated; rms a_y ends the numbers."""
         start, end = -float(floats(t0)), -float(floats(t1))
-        self._step(self.backward, start, end, bool(accepted))
+        *squares, rms_a_y = floats(numbers)
+        seen = self.meters[1].seen(float(floats(ratio)), np.array(squares)) | {"rms_a_y": float(rms_a_y)}
+        self._step(self.backward, start, end, bool(accepted), seen)
         if not accepted or len(self.back) == len(self.targets):
             return
         target = self.targets[len(self.back)]
         if end <= target + 1e-13 * max(abs(target), abs(start)):  # diffrax ends within 100 ulp
             self.back[target] = flat([floats(leaf) for leaf in y1])
 
-    def _step(self, watch: Watch, t0: float, t1: float, accepted: bool) -> None:
+    def _step(self, watch: Watch, t0: float, t1: float, accepted: bool, seen: dict[str, float]) -> None:
         try:
-            watch.step(t0, t1, accepted)
+            watch.step(t0, t1, accepted, seen)
         except SolveStopped:
             self.stopped = True
             raise

@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 from scipy.integrate import solve_ivp
 
-from crossbackend import norms
+from crossbackend import norms, ratios
 from crossbackend.augmented import ENGINES, Augmented
 from crossbackend.backends.contract import (
     Settings,
@@ -28,7 +28,7 @@ from crossbackend.backends.contract import (
     plan_norm,
     reconstruction,
 )
-from crossbackend.backends.scipy_solver import Function, MatchedRK45, NormFunction, NormRK45, SolveFailed, advance
+from crossbackend.backends.scipy_solver import Function, Look, MatchedRK45, NormFunction, NormRK45, SolveFailed, advance
 from crossbackend.errors import Mistake, UserError
 from crossbackend.plan import Plan
 from crossbackend.problem import Problem
@@ -79,7 +79,8 @@ class Solve:
     def _options(self, which: str) -> dict[str, Any]:
         norm = self.of.norm_functions[which]
         watch = self.forward if which == "forward" else self.backward
-        return {**self.tolerances, "block_norm": norm, "given_step": self.of.plan.first_step, "watch": watch}
+        own = {} if watch is None else {"watch": watch, "look": self.of.look(which)}
+        return {**self.tolerances, "block_norm": norm, "given_step": self.of.plan.first_step, **own}
 
     def _function(self, which: str, lo: float = -math.inf, hi: float = math.inf) -> Function:
         """Return the field or the augmented field, t kept in [lo, hi], counted where the run is watched."""
@@ -181,6 +182,25 @@ class ScipyCompiled:
         forward = None if self.own else build(self.norm.forward(), states, **own)
         return {"forward": forward, "backward": backward}
 
+    def look(self, which: str) -> Look:
+        """Return what takes the error of an attempt apart by blocks: see `ratios`."""
+        shapes = dict(self.system.shapes)
+        if which == "forward":
+            shapes = {name: shape for name, shape in shapes.items() if name.split("/", 1)[0] == "y"}
+        norm = self.norm.forward() if which == "forward" else self.norm
+        meter = ratios.Meter(norm, shapes, self.problem.integrals)
+        where, end, n = {}, 0, self.system.layout.size
+        for name, shape in shapes.items():
+            start, end = end, end + math.prod(shape)
+            where[name] = (slice(start, end), shape)
+
+        def seen(error: np.ndarray, ratio: float, y: np.ndarray) -> dict[str, float]:
+            blocks = {name: error[at].reshape(shape) for name, (at, shape) in where.items()}
+            found = meter.seen(ratio, meter.read(blocks, np))
+            return found if which == "forward" else {**found, "rms_a_y": float(norms.rms(y[n : 2 * n]))}
+
+        return seen
+
     def params_part(self, z: np.ndarray) -> np.ndarray:
         """Return a_params, flat, of an augmented state."""
         start = 2 * self.system.layout.size
@@ -248,17 +268,24 @@ class ScipyCompiled:
             "ratio_snapped": self.matched,
             "ends": "clipped to the interval",
             "outputs": "one solve per piece" if self.chained else "dense output",
-            "breakpoints": "chain of solves" if self.chained else "not passed: RK45 has no such option",
+            "breakpoints": _describe_breakpoints(self.problem, self.chained),
             "engine": self.system.engine,
         }
         forward = {**common, "norm": self.norm.forward().describe()}
         backward = {
             **common,
             "norm": self.norm.describe(),
+            "across": self.norm.across_blocks,
             "outputs": "restart at every output",
             "a_t": self.norm.sees_time,
         }
         return {"forward": forward, "backward": backward}
+
+
+def _describe_breakpoints(problem: Problem, chained: bool) -> str:
+    if not problem.inner_breakpoints():
+        return "none"
+    return "chain of solves" if chained else "not passed: RK45 has no such option"
 
 
 def _describe_first(plan: Plan, otherwise: str) -> str:

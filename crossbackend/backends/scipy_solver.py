@@ -13,6 +13,7 @@ from crossbackend.backends.contract import Watch
 
 Function = Callable[[float, np.ndarray], np.ndarray]
 NormFunction = Callable[[np.ndarray], float]
+Look = Callable[[np.ndarray, float, np.ndarray], dict[str, float]]
 
 
 class SolveFailed(Exception):
@@ -32,6 +33,8 @@ class NormRK45(RK45):
     given_step : float, optional
         First step, cut to the interval.
     watch : Watch, optional
+    look : callable, optional
+        `look(error over scale, ratio, y) -> dict`: what the Watch keeps of an attempt.
     """
 
     def __init__(
@@ -40,9 +43,10 @@ class NormRK45(RK45):
         block_norm: NormFunction | None = None,
         given_step: float | None = None,
         watch: Watch | None = None,
+        look: Look | None = None,
         **kwargs: Any,
     ) -> None:
-        self.block_norm, self.watch = block_norm, watch
+        self.block_norm, self.watch, self.look = block_norm, watch, look
         t0, t_bound = args[1], args[3]
         length = abs(t_bound - t0)
         if given_step is not None:
@@ -65,7 +69,8 @@ class NormRK45(RK45):
         else:
             self.error = self.block_norm(self._estimate_error(K, h) / scale)
         if self.watch is not None:
-            self.watch.step(float(self.t), float(self.t + h), bool(self.error < 1))
+            seen = {} if self.look is None else self.look(self._estimate_error(K, h) / scale, self.error, self.y)
+            self.watch.step(float(self.t), float(self.t + h), bool(self.error < 1), seen)
         return self.error
 
 

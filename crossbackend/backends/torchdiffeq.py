@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,12 @@ from crossbackend.bound import Bound
 from crossbackend.norms import Norm
 from crossbackend.plan import Plan
 from crossbackend.problem import Problem
+from crossbackend.ratios import Meter
 from crossbackend.record import Gradient, Outcome, Status
+from crossbackend.snapping import snap
+
+OWN = {"default": norms.NAMED["mixed-t"], "seminorm": norms.NAMED["mixed-seminorm-t"]}
+"""The library's own adjoint norms, with a block for every entry of a tuple."""
 
 
 class TorchCompiled:
@@ -49,6 +55,7 @@ class TorchCompiled:
         self.layout = tree.Layout(tree.map_leaves(ops.to_numpy, self._initial()))
         self.is_array = self.layout.names == ("",)
         self.norm = plan_norm(problem, plan)
+        self.measured = self.norm or replace(OWN[plan.norm], per_entry=not self.is_array)
         self.matched = plan.stepping == "matched"
         self.chained = self.matched and bool(problem.inner_breakpoints())
         self.call = self._odeint_adjoint
@@ -71,39 +78,44 @@ class TorchCompiled:
 
     # Norms and options, as the library takes them.
 
+    def forward_blocks(self, state: Any) -> dict[str, Any]:
+        """Return the blocks of the forward state, an array or a tuple."""
+        return norms.named({"y": dict(zip(self.layout.names, _tuple(state), strict=True))})
+
+    def backward_blocks(self, state: Any) -> dict[str, Any]:
+        """Return the blocks of the backward state (a_t, *y, *a_y, *a_params)."""
+        entries, n = self.layout.names, len(self.layout.names)
+        time_part, *rest = state
+        parts = {
+            "y": dict(zip(entries, rest[:n], strict=True)),
+            "a_y": dict(zip(entries, rest[n : 2 * n], strict=True)),
+            "a_params": dict(zip(self.used_names, rest[2 * n :], strict=True)),
+            "a_t": {"": time_part},
+        }
+        return norms.named(parts)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the backward state's blocks, in order."""
+        state = dict(zip(self.layout.names, self.layout.shapes, strict=True))
+        params = dict(zip(self.used_names, (tuple(leaf.shape) for leaf in self.used), strict=True))
+        return norms.named({"y": state, "a_y": state, "a_params": params, "a_t": {"": ()}})
+
     def forward_norm(self) -> Callable[[Any], Any] | None:
         """Return the norm of the forward pass, None for the library's own."""
-        if self.norm is None:
-            return None
-        norm = self.norm.forward()
-        entries = self.layout.names
-        return self._callable(norm, lambda y: {"y": dict(zip(entries, _tuple(y), strict=True))})
+        return None if self.norm is None else self._callable(self.norm.forward(), self.forward_blocks)
 
     def backward_norm(self) -> Callable[[Any], Any] | None:
         """Return the norm over (a_t, *y, *a_y, *a_params), None for the library's own."""
-        if self.norm is None:
-            return None
-        entries, n = self.layout.names, len(self.layout.names)
+        return None if self.norm is None else self._callable(self.norm, self.backward_blocks)
 
-        def split(state: Any) -> dict[str, dict[str, Any]]:
-            time_part, *rest = state
-            return {
-                "y": dict(zip(entries, rest[:n], strict=True)),
-                "a_y": dict(zip(entries, rest[n : 2 * n], strict=True)),
-                "a_params": dict(zip(self.used_names, rest[2 * n :], strict=True)),
-                "a_t": {"": time_part},
-            }
-
-        return self._callable(self.norm, split)
-
-    def _callable(self, norm: Norm, split: Callable[[Any], dict[str, dict[str, Any]]]) -> Callable[[Any], Any]:
+    def _callable(self, norm: Norm, blocks: Callable[[Any], dict[str, Any]]) -> Callable[[Any], Any]:
         import torch
 
         integrals, snapped = self.problem.integrals, self.matched
 
         def measure(state: Any) -> Any:
-            value = norms.evaluate(norm, norms.named(split(state)), torch, integrals)
-            return norms.snap(value, torch) if snapped else value
+            value = norms.evaluate(norm, blocks(state), torch, integrals)
+            return snap(value, torch) if snapped else value
 
         return measure
 
@@ -130,7 +142,7 @@ class TorchCompiled:
     def _odeint_adjoint(self, field: Field, y0: Any, ts: Any, rtol: float, atol: float) -> Any:
         from torchdiffeq import odeint_adjoint
 
-        options, adjoint_options = self.options(ts)
+        options, adjoint_options = field.heard(*self.options(ts))
         return odeint_adjoint(
             field, y0, ts, rtol=rtol, atol=atol, method="dopri5", options=options,
             adjoint_options=adjoint_options, adjoint_params=self.used,
@@ -187,7 +199,7 @@ class TorchCompiled:
         y0 = tree.map_leaves(ops.to_numpy, self._initial())
         ts = self.problem.ts
         times = sorted({*ts, *self.problem.inner_breakpoints()}) if self.chained else list(ts)
-        watched = Watched(max_abs(self.layout.ravel(y0)), times)
+        watched = Watched(max_abs(self.layout.ravel(y0)), times, self._meters())
         seen: dict[str, Any] = {}
 
         def turn(ys: Any, stored: dict[float, Any]) -> None:
@@ -207,13 +219,13 @@ class TorchCompiled:
         steps = watched.forward.steps(), watched.backward.steps()
         return Outcome(Status.OK, "", gradient, seen["ys"], *steps, error)
 
+    def _meters(self) -> tuple[Meter, Meter]:
+        shapes, integrals = self.shapes(), self.problem.integrals
+        states = {name: shape for name, shape in shapes.items() if name.split("/", 1)[0] == "y"}
+        return Meter(self.measured.forward(), states, integrals), Meter(self.measured, shapes, integrals)
+
     def settings(self, rtol: float, atol: float) -> Settings:
         """Return the effective settings of both passes."""
-        default = {
-            "default": "max(|a_t|, rms y, rms a_y, rms of each a_params)",
-            "seminorm": "max(|a_t|, rms y, rms a_y)",
-        }
-        state = "rms y" if self.is_array else "max over entries of rms y"
         first = f"{self.plan.first_step:g}" if self.plan.first_step is not None else "Hairer"
         inner = self.problem.inner_breakpoints()
         common = {
@@ -228,10 +240,10 @@ class TorchCompiled:
             "ends": "clipped by step_t" if self.matched else "overshoots and interpolates",
             "breakpoints": ("chain of solves" if self.chained else "jump_t") if inner else "none",
         }
-        norm = self.norm
-        forward = {**common, "norm": state if norm is None else norm.forward().describe()}
+        norm = self.measured
+        forward = {**common, "norm": norm.forward().describe()}
         forward["outputs"] = "one solve per piece" if self.chained else "dense output"
-        backward = {**common, "norm": default[self.plan.norm] if norm is None else norm.describe()}
+        backward = {**common, "norm": norm.describe(), "across": norm.across_blocks}
         return {"forward": forward, "backward": {**backward, "outputs": "restart at every output", "a_t": True}}
 
 

@@ -1,0 +1,65 @@
+"""Central differences of the loss along directions, which share no derivative with the gradient they check."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from crossbackend.interpolating import Interpolating
+from crossbackend.problem import is_function
+from crossbackend.record import Gradient
+
+STEP_SIZES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+LEAF_STEP = 1e-3
+LEAF_RTOL = 1e-10
+"""Of the solves for one leaf alone: they tell zero from not zero, so they need not be as tight as the reference's."""
+
+
+def finite_differences(route: Interpolating, gradient: Gradient) -> float:
+    """Return the best relative difference, over step sizes, of g.v to central differences along a random v."""
+    v, w = _direction(route)
+    g_params = np.concatenate([np.ravel(gradient.params[n]) for n in route.system.param_names] or [np.zeros(0)])
+    g_y0 = np.concatenate([np.ravel(gradient.y0[n]) for n in route.system.layout.names])
+    along = float(g_params @ v + g_y0 @ w)
+    scale = max(abs(along), 1e-8 * float(np.linalg.norm(np.concatenate([g_params, g_y0]))), 1e-300)
+    found = []
+    for h in STEP_SIZES:
+        difference = (route.loss_along(h * v, h * w) - route.loss_along(-h * v, -h * w)) / (2 * h)
+        found.append(abs(difference - along) / scale)
+    return float(min(found))
+
+
+def by_leaf(route: Interpolating) -> dict[str, float]:
+    """Return the derivative of the loss along one random direction inside every leaf.
+
+    Returns
+    -------
+    dict of str to float
+        By the leaf's name in a record, `params/w`, and `y0` or `y0/NAME` where the initial state is given and not
+        computed. A gradient that is zero where this is not has lost the leaf.
+    """
+    v, w = _direction(route)
+    system, found = route.system, {}
+    for group, names, layout, along in (
+        ("params", system.param_names, system.params_layout, v),
+        ("y0", system.layout.names, system.layout, w),
+    ):
+        for name, at in zip(names, layout.slices, strict=True):
+            if not np.any(along[at]):
+                continue
+            step = np.zeros_like(along)
+            step[at] = LEAF_STEP * along[at]
+            moves = (step, 0 * w) if group == "params" else (0 * v, step)
+            ahead, behind = (route.loss_along(*(sign * m for m in moves), rtol=LEAF_RTOL) for sign in (1, -1))
+            found[f"{group}/{name}" if name else group] = float((ahead - behind) / (2 * LEAF_STEP))
+    return found
+
+
+def _direction(route: Interpolating) -> tuple[np.ndarray, np.ndarray]:
+    """Return a random direction of the flat parameters, and one of y(t0): zero where that is computed from them."""
+    rng = np.random.default_rng(5443)
+    params = route.system.params_layout.ravel(route.problem.params)
+    y0 = route.system.y0()
+    free = params.size == 0 or not is_function(route.problem.initial)
+    v = rng.standard_normal(params.size) * (np.abs(params) + 0.1 * np.sqrt(np.mean(params**2)) if params.size else 0)
+    w = rng.standard_normal(y0.size) * (np.abs(y0) + 0.1) if free else np.zeros(y0.size)
+    return v, w
