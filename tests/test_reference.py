@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from crossbackend import registry
+from crossbackend.finite_differences import finite_differences
+from crossbackend.interpolating import Interpolating
 from crossbackend.record import relative_error
-from crossbackend.reference import Interpolating, card, finite_differences, reference, through_steps
+from crossbackend.reference import card, reference, through_steps
 from tests import cases
 
 
@@ -28,7 +30,42 @@ def test_the_closed_form_is_the_reference_where_there_is_one():
     assert about["floor"] < 1e-11
     assert about["check"] < 1e-8
     np.testing.assert_array_equal(arrays["gradient/y0"], problem.exact(problem.params, None)["y0"])
-    assert [route["message"] for route in about["routes"]] == [""] * 3
+    assert [route["message"] for route in about["routes"]] == [""] * 4
+    assert set(about["leaves"]) == {"params/rate", "y0"}
+
+
+def test_a_solution_that_stands_still_is_no_excuse():
+    """With a last layer of zeros no error of y asks for steps: differentiating through few would be blind."""
+    from tests.test_adjoint import zero_initialised
+
+    about, _, _ = reference(zero_initialised())
+    assert about["status"] == "ok"
+    assert about["floor"] < 1e-11
+    assert about["check"] < 1e-6
+
+
+def test_the_leaves_move_the_loss_as_the_gradient_says():
+    """Along the same direction inside a leaf, g.v is what finite differences give."""
+    from crossbackend.finite_differences import _direction, by_leaf
+
+    route = Interpolating(cases.forced(2))
+    gradient, _ = route.gradient()
+    found = by_leaf(route)
+    v, w = _direction(route)
+    names, slices = route.system.param_names, route.system.params_layout.slices
+    for name, at in zip(names, slices, strict=True):
+        along = float(np.ravel(gradient.params[name]) @ v[at])
+        assert found[f"params/{name}"] == pytest.approx(along, rel=1e-4, abs=1e-6)
+    assert found["y0"] == pytest.approx(float(np.ravel(gradient.y0[""]) @ w), rel=1e-4)
+
+
+def test_an_initial_state_that_is_computed_is_no_leaf_of_its_own():
+    from crossbackend.finite_differences import by_leaf
+
+    case = cases.latent()
+    assert set(by_leaf(Interpolating(case))) == {"params/encoder", "params/field", "params/decoder"}
+    ported = case.replace(initial={"torch": case.initial, "jax": case.initial})
+    assert "y0" not in by_leaf(Interpolating(ported))
 
 
 def test_torch_alone_gives_the_second_route_too():

@@ -31,6 +31,8 @@ from crossbackend.problem import Problem
 from crossbackend.record import MAX_STEPS, Gradient, Outcome, Status, Steps
 
 Settings = dict[str, dict[str, Any]]
+THROUGH_STEPS = 64
+"""Steps that a reference by differentiation through the steps takes at least."""
 _NOTHING: Mapping[str, float] = MappingProxyType({})
 
 

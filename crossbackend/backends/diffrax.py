@@ -18,6 +18,7 @@ import numpy as np
 
 from crossbackend import norms, ops, tree
 from crossbackend.backends.contract import (
+    THROUGH_STEPS,
     Settings,
     by_name,
     decline_common,
@@ -337,13 +338,15 @@ def _through_steps(problem: Problem, rtol: float, atol: float) -> Gradient:
     chain = pieces(problem)
     times = [chain[0][0], *(end for _, end, _, _ in chain)]
     index = np.array([times.index(t) for t in problem.ts])
+    # Where y stands still its error asks for no steps, and the derivative would be as blind as the steps.
+    longest = (times[-1] - times[0]) / THROUGH_STEPS
 
     def loss(y0: Any, params: Any) -> Any:
         def piece(y: Any, row: Any) -> tuple[Any, Any]:
             solution = diffrax.diffeqsolve(
                 diffrax.ODETerm(lambda t, y, args: bound.field(jnp.clip(t, row[2], row[3]), y, args, bound.data)),
                 diffrax.Dopri8(), row[0], row[1], None, y, params, saveat=diffrax.SaveAt(t1=True),
-                stepsize_controller=diffrax.PIDController(rtol, atol), max_steps=16384,
+                stepsize_controller=diffrax.PIDController(rtol, atol, dtmax=longest), max_steps=16384,
             )  # fmt: skip
             y = jax.tree_util.tree_map(lambda leaf: leaf[0], solution.ys)
             return y, y

@@ -16,6 +16,7 @@ import numpy as np
 
 from crossbackend import norms, ops, tree
 from crossbackend.backends.contract import (
+    THROUGH_STEPS,
     Settings,
     SolveStopped,
     by_name,
@@ -295,7 +296,9 @@ class TorchdiffeqBackend:
         compiled.chained = True  # no step crosses an output time or a breakpoint
 
         def call(field: Field, y0: Any, ts: Any, rtol: float, atol: float) -> Any:
-            options = {"step_t": ts[-1:]}
+            # Where y stands still its error asks for no steps, and the derivative would be as blind as the steps.
+            longest = (problem.ts[-1] - problem.ts[0]) / THROUGH_STEPS
+            options = {"step_t": ts[-1:], "max_step": longest}
             return odeint(field, y0, ts, rtol=rtol, atol=atol, method="dopri8", options=options)
 
         compiled.call = call

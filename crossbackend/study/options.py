@@ -27,6 +27,9 @@ class Options:
     memory_gib : float
         Resident memory of one worker.
     progress : bool
+    explain : bool
+        Also measure what only explains a difference: where the gradient's error comes from (`error_split`), and what
+        the loss at another scale gives where the adjoint is under atol (`scaling`).
     """
 
     out: Path
@@ -37,6 +40,7 @@ class Options:
     timeout: float = 600.0
     memory_gib: float = 4.0
     progress: bool = True
+    explain: bool = True
 
     def mistakes(self) -> list[Mistake]:
         """Return what is wrong with the numbers."""

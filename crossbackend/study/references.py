@@ -51,9 +51,11 @@ def fill_errors(folder: Path) -> None:
     """Write every record's gradient error against its problem's reference, where it changed."""
     run = load_run(folder)
     for record in run.records:
-        error = _error(record, run.references.get(record.problem, {}))
-        if error != record.error:
-            record.error = error
+        about = run.references.get(record.problem, {})
+        scaled = record.scaled and {**record.scaled, "error": _scaled_error(record, about)}
+        error = _error(record, about)
+        if error != record.error or scaled != record.scaled:
+            record.error, record.scaled = error, scaled
             write_record(folder, record)
 
 
@@ -67,6 +69,14 @@ def _error(record: Record, about: Mapping[str, Any]) -> dict[str, float | None]:
         for group in ("y0", "params"):
             error[group] = relative_error(_of(gradient, group), _of(truth, group))
     return error
+
+
+def _scaled_error(record: Record, about: Mapping[str, Any]) -> float | None:
+    """Return the error of the gradient that the scaled loss gave."""
+    own = {name.removeprefix("scaled/"): a for name, a in record.arrays.items() if name.startswith("scaled/")}
+    if not own or about.get("status") not in ("exact", "ok"):
+        return None
+    return relative_error(own, {name.removeprefix("gradient/"): array for name, array in about["arrays"].items()})
 
 
 def _of(gradient: Mapping[str, np.ndarray], group: str) -> dict[str, np.ndarray]:

@@ -14,6 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from typing import IO, Any
 
 from crossbackend import machine, registry
@@ -23,6 +24,8 @@ from crossbackend.errors import Mistake, UserError
 from crossbackend.load import load
 from crossbackend.plan import Plan
 from crossbackend.problem import Problem
+from crossbackend.record import Outcome
+from crossbackend.scaling import divided, loss_scale, scaled
 from crossbackend.study import protocol
 
 
@@ -32,6 +35,8 @@ class Worker:
     def __init__(self) -> None:
         self.problems: dict[str, Problem] = {}
         self.counting: tuple[tuple[str, ...], Compiled] | None = None
+        self.scaling: tuple[tuple[str, ...], float, Compiled] | None = None
+        self.exact: tuple[tuple[str, str], Any] | None = None
         self.bare: dict[tuple[str, ...], Compiled] = {}
         self.warmed: dict[tuple[str, ...], dict[str, float]] = {}
 
@@ -49,7 +54,7 @@ class Worker:
             fix = "Seed what is random in it, for example by np.random.default_rng(0), and do not edit it during a run."
             raise UserError(Mistake(path, "another problem when it is run again", "the same one every time", fix))
         self.problems[key] = problem
-        self.counting = None
+        self.counting = self.scaling = self.exact = None
         self.bare = {k: v for k, v in self.bare.items() if k[0] != problem.name}
         self.warmed = {k: v for k, v in self.warmed.items() if k[0] != problem.name}
 
@@ -69,7 +74,7 @@ class Worker:
 
     def _forget(self, plan: Plan) -> None:
         """Drop the last sweep's counting programs: those of a whole gallery would fill gigabytes."""
-        self.counting = None
+        self.counting = self.scaling = None
         _free(plan.backend)
 
     def record(self, key: str, plan: Plan) -> Any:
@@ -79,6 +84,35 @@ class Worker:
             self.counting = plan.sweep_key, self._compile(key, plan)
         compiled = self.counting[1]
         return compiled.record(plan.rtol, plan.atol), compiled.settings(plan.rtol, plan.atol)
+
+    def scaled(self, key: str, plan: Plan, ys: dict[str, Any]) -> Any:
+        """Return (factor, Outcome) of a counting run of the plan with its loss scaled; one factor a sweep."""
+        problem = self.problems[key]
+        if self.scaling is None or self.scaling[0] != plan.sweep_key:
+            factor = loss_scale(problem, registry.get(plan.backend).library, ys)
+            if factor is None:
+                return None, None
+            made = registry.get(plan.backend).compile(scaled(problem, factor), plan)
+            self.scaling = plan.sweep_key, factor, made
+        _, factor, compiled = self.scaling
+        outcome = compiled.record(plan.rtol, plan.atol)
+        if outcome.gradient is not None:
+            outcome = replace(outcome, gradient=divided(outcome.gradient, factor))
+        return factor, outcome
+
+    def error_split(self, key: str, plan: Plan, outcome: Outcome) -> dict[str, Any]:
+        """Return where the error of a SciPy plan's gradient comes from, or why that is not known."""
+        from crossbackend.error_split import ErrorSplit
+        from crossbackend.interpolating import NoReference
+
+        problem = self.problems[key]
+        engine = plan.backend.partition(":")[2] or ("torch" if problem.lacks("jax") else "numpy")
+        try:
+            if self.exact is None or self.exact[0] != (key, engine):
+                self.exact = (key, engine), ErrorSplit(problem, engine)
+            return self.exact[1].split(outcome)
+        except NoReference as error:
+            return {"message": str(error)}
 
     def warm(self, key: str, plan: Plan) -> dict[str, float]:
         """Compile and run the bare plan once; return the seconds of both."""
