@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from crossbackend import norms, registry
+from crossbackend.advice import BY, Advice
+from crossbackend.advice import advise as advise_run
 from crossbackend.compare import Comparison
 from crossbackend.compare import compare as compare_run
 from crossbackend.errors import Mistake, UserError, raise_all
+from crossbackend.explain import Explanation
 from crossbackend.load import load
 from crossbackend.plan import STEPPINGS, Choice, Plan, atol_of, check_choice
 from crossbackend.problem import Problem
@@ -65,7 +68,8 @@ def run(
     out : path, optional
         Folder of the run, kept and resumed; a temporary one otherwise.
     **options
-        `repeats`, `seconds`, `timing`, `force`, `timeout`, `memory_gib`, `progress`: see `study.Options`.
+        `repeats`, `seconds`, `timing`, `force`, `timeout`, `memory_gib`, `progress`, `explain`: see
+        `study.Options`.
 
     Raises
     ------
@@ -94,6 +98,67 @@ def compare(folder: str | Path) -> Comparison:
         Where there is no run.
     """
     return compare_run(load_run(Path(folder)))
+
+
+def explain(folder: str | Path, problem: str | None = None, *, rtol: float | None = None) -> Explanation:
+    """Return why results differ for one problem of a stored run; needs neither torch nor jax.
+
+    Parameters
+    ----------
+    folder : path
+    problem : str, optional
+        Its name in the run; it may be left out where the run holds one problem.
+    rtol : float, optional
+        The tolerance that the text is about: 1e-6 by default, or the one nearest to it.
+
+    Returns
+    -------
+    Explanation
+        Its `str` is the text for a terminal, `as_dict()` the JSON object.
+
+    Raises
+    ------
+    UserError
+        Where there is no run, or no such problem or tolerance in it.
+    """
+    comparison = compare(folder)
+    names = [item.problem for item in comparison.problems]
+    if problem is None and len(names) == 1:
+        (problem,) = names
+    if problem not in names:
+        expected = f"one of {', '.join(names)}" if names else "a run that holds records"
+        got = "none" if problem is None else f"{problem!r}, which {folder} does not hold"
+        raise UserError(Mistake("problem", got, expected))
+    item = comparison.problems[names.index(problem)]
+    rtols = sorted({record.rtol for record in item.records}, reverse=True)
+    if rtol is not None and rtol not in rtols:
+        raise UserError(Mistake("--rtol", f"{rtol:g}", f"one of {', '.join(f'{r:g}' for r in rtols)}"))
+    return Explanation(item, rtol)
+
+
+def advise(folder: str | Path, error: float, *, by: str = "time") -> list[Advice]:
+    """Return the cheapest plan of every problem of a stored run that reaches a relative gradient error.
+
+    Parameters
+    ----------
+    folder : path
+    error : float
+        Relative gradient error to reach.
+    by : {"time", "nfe"}
+        What is to be cheap: the median time of loss and gradient, or evaluations of both passes.
+
+    Raises
+    ------
+    UserError
+        Where there is no run, for an error that is not positive, or another `by`.
+    """
+    mistakes = []
+    if isinstance(error, bool) or not isinstance(error, (int, float)) or not 0 < error < math.inf:
+        mistakes.append(Mistake("--error", f"{error!r}", "a positive number", "Write for example --error 1e-4."))
+    if by not in BY:
+        mistakes.append(Mistake("--by", repr(by), f"one of {', '.join(BY)}"))
+    raise_all(mistakes)
+    return advise_run(compare(folder), error, by)
 
 
 def report(folder: str | Path, *, pdf: bool = True) -> list[Path]:
@@ -179,3 +244,23 @@ def lower(problem: Problem | str | Path) -> str:
     program = Augmented(chosen, "numpy").program
     assert program is not None
     return program.source
+
+
+def recipe(problem: Problem | str | Path, library: str | None = None) -> str:
+    """Return the paper's seminorm for a problem as code to paste, with the problem's own shapes.
+
+    Parameters
+    ----------
+    problem : Problem, gallery name or path
+    library : {"torchdiffeq", "diffrax", "scipy"}, optional
+        All three by default.
+
+    Raises
+    ------
+    UserError
+        For a mistake of the caller's, or an unknown library.
+    """
+    from crossbackend.recipe import recipe as written
+
+    (chosen,) = _problems(problem)
+    return written(chosen, library)

@@ -1,4 +1,4 @@
-"""The command line: `crossbackend list | plan | run | compare | report | lower | new`.
+"""The command line: `crossbackend list | plan | run | compare | explain | advise | report | lower | recipe | new`.
 
 A mistake of the user's is one message and exit code 2; anything else that goes wrong is a bug with its traceback.
 """
@@ -16,15 +16,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from crossbackend import api, registry
-from crossbackend.compare import Comparison
+from crossbackend import api, cli_stored, registry
 from crossbackend.errors import UserError
 from crossbackend.load import gallery, load
 from crossbackend.norms import NATIVE
 from crossbackend.norms import names as norm_names
 from crossbackend.plan import STEPPINGS, Choice, check_choice
-
-DEFAULT_OUT = Path("reports/latest")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,8 +36,9 @@ def parser() -> argparse.ArgumentParser:
     _add_list(commands)
     _add_plan(commands)
     _add_run(commands)
-    _add_stored(commands)
+    cli_stored.add(commands)
     _add_lower(commands)
+    _add_recipe(commands)
     _add_new(commands)
     return top
 
@@ -63,12 +61,17 @@ def _add_run(commands: Any) -> None:
     )
     _add_choice(add)
     add.add_argument(
-        "--out", type=Path, help=f"folder of the run (reports/NAME for one problem, {DEFAULT_OUT} for several)"
+        "--out",
+        type=Path,
+        help=f"folder of the run (reports/NAME for one problem, {cli_stored.DEFAULT_RUN} for several)",
     )
     add.add_argument("--repeats", type=int, default=5, help="timed runs of a native cell, at most (%(default)s)")
     add.add_argument("--seconds", type=float, default=0.5, help="seconds of timing a cell, at most (%(default)s)")
     add.add_argument("--no-timing", action="store_true", help="count and compare only")
     add.add_argument("--no-report", action="store_true", help="store records only; see `crossbackend report`")
+    add.add_argument(
+        "--no-explain", action="store_true", help="leave out what only `explain` shows: error split, scaled loss"
+    )
     add.add_argument("--force", action="store_true", help="run cells again whose records are there")
     add.add_argument(
         "--timeout", type=float, default=600, help="seconds for one solve, compilation included (%(default)s)"
@@ -78,21 +81,17 @@ def _add_run(commands: Any) -> None:
     add.set_defaults(do=_run)
 
 
-def _add_stored(commands: Any) -> None:
-    add = commands.add_parser("compare", help="compare the records of a run")
-    add.add_argument("run", type=Path, nargs="?", default=DEFAULT_OUT, help="folder of the run (%(default)s)")
-    add.add_argument("--json", action="store_true", help="print one JSON object")
-    add.set_defaults(do=_compare)
-    add = commands.add_parser("report", help="write index.html and report.pdf of a run, from its records alone")
-    add.add_argument("run", type=Path, nargs="?", default=DEFAULT_OUT, help="folder of the run (%(default)s)")
-    add.add_argument("--no-pdf", action="store_true", help="write the HTML page only")
-    add.set_defaults(do=_report)
-
-
 def _add_lower(commands: Any) -> None:
     add = commands.add_parser("lower", help="print the NumPy program that SciPy runs for a problem")
     add.add_argument("problem", help="gallery name or path of a .py file")
     add.set_defaults(do=_lower)
+
+
+def _add_recipe(commands: Any) -> None:
+    add = commands.add_parser("recipe", help="print the paper's seminorm for a problem, as code to paste")
+    add.add_argument("problem", help="gallery name or path of a .py file")
+    add.add_argument("--library", help="torchdiffeq, diffrax or scipy (all three)")
+    add.set_defaults(do=_recipe)
 
 
 def _add_new(commands: Any) -> None:
@@ -176,37 +175,29 @@ def _run(args: argparse.Namespace) -> dict[str, Any] | None:
     from crossbackend.study import Options, run_study
 
     problems = _problems(args)
-    out = args.out or (Path("reports") / problems[0].name if len(problems) == 1 else DEFAULT_OUT)
+    out = args.out or (Path("reports") / problems[0].name if len(problems) == 1 else cli_stored.DEFAULT_RUN)
     options = Options(
         out, repeats=args.repeats, seconds=args.seconds, timing=not args.no_timing, force=args.force,
         timeout=args.timeout, memory_gib=args.memory, progress=not args.quiet and not args.json,
+        explain=not args.no_explain,
     )  # fmt: skip
     run_study(problems, _choice(args), options)
     comparison = api.compare(out)
     paths = [] if args.no_report else api.write_report(comparison, out)
     if args.json:
         return comparison.as_dict()
-    _print_comparison(comparison)
+    cli_stored.show(comparison)
     for path in paths:
         print(f"wrote {path}")
     return None
 
 
-def _compare(args: argparse.Namespace) -> dict[str, Any] | None:
-    comparison = api.compare(args.run)
-    if args.json:
-        return comparison.as_dict()
-    _print_comparison(comparison)
-    return None
-
-
-def _report(args: argparse.Namespace) -> None:
-    for path in api.report(args.run, pdf=not args.no_pdf):
-        print(f"wrote {path}")
-
-
 def _lower(args: argparse.Namespace) -> None:
     print(api.lower(args.problem), end="")
+
+
+def _recipe(args: argparse.Namespace) -> None:
+    print(api.recipe(args.problem, args.library), end="")
 
 
 def _new(args: argparse.Namespace) -> None:
@@ -214,24 +205,6 @@ def _new(args: argparse.Namespace) -> None:
 
     path = new(args.name, args.folder)
     print(f"wrote {path}; run it by `crossbackend run {path}`")
-
-
-def _print_comparison(comparison: Comparison) -> None:
-    for item in comparison.problems:
-        reference = item.reference
-        floor = reference.get("floor")
-        shown = "" if floor is None else f", floor {floor:.1e}"
-        print(f"\n{item.problem}  (reference: {reference.get('status', 'missing')}{shown})")
-        for row in item.matched:
-            difference = row.max_relative_difference
-            shown = "no two gradients" if difference is None else f"{difference:.1e}"
-            steps = "same steps" if row.same_steps else "different steps"
-            print(f"  matched {row.norm:15} rtol {row.rtol:<7g} {row.verdict:9} {shown:>9}  {steps}")
-    print()
-    for sentence in comparison.summary():
-        print(sentence)
-    for sentence in comparison.damaged:
-        print(f"skipped {sentence}", file=sys.stderr)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

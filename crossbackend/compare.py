@@ -1,4 +1,4 @@
-"""What follows from a run's records: agreement, errors, cost, savings, flags. A pure function of them."""
+"""What follows from a run's records: agreement, errors, cost, whose error it was, flags. A pure function of them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from crossbackend.advice import WANTED, cheapest
 from crossbackend.agreement import MATCHED_TOLERANCE, Agreement, agreements
-from crossbackend.record import Record, Status
+from crossbackend.flags import UNSTABLE_FACTOR, Flag, flags, is_unstable
+from crossbackend.record import Record
+from crossbackend.rejections import Rejections, rejections
+from crossbackend.speedup import AT_FLOOR, Saving, SpeedUp, savings, speedups
 from crossbackend.store import Run
 from crossbackend.summary import sentences
 
@@ -17,45 +21,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AT_FLOOR", "MATCHED_TOLERANCE", "UNCERTAIN_FLOOR", "UNSTABLE_FACTOR", "WANTED",
-    "Agreement", "Comparison", "Flag", "ProblemComparison", "Saving", "compare",
+    "Agreement", "Comparison", "Flag", "ProblemComparison", "Rejections", "Saving", "SpeedUp", "compare",
 ]  # fmt: skip
 
-UNSTABLE_FACTOR = 100.0
-"""A reconstruction error above this multiple of rtol says that the reverse solve amplifies errors."""
 UNCERTAIN_FLOOR = 1e-5
 """A reference whose two routes differ by more than this is no reference."""
-AT_FLOOR = 10.0
-"""An error under this multiple of the reference's own uncertainty is shown as `at the floor`."""
-WANTED = (1e-2, 1e-4, 1e-6, 1e-8)
-"""Gradient errors for which the cheapest plan is named."""
-
-
-@dataclass(frozen=True)
-class Flag:
-    """Something a user should know about a cell, with its evidence and what to do."""
-
-    name: str
-    backend: str
-    norm: str
-    stepping: str
-    rtol: float
-    evidence: str
-    advice: str
-
-
-@dataclass(frozen=True)
-class Saving:
-    """Backward evaluations that a norm saves against `default` at equal tolerance: the paper's figure of merit."""
-
-    backend: str
-    stepping: str
-    norm: str
-    rtol: float
-    nfe: int
-    nfe_default: int
-    saved: float
-    error: float | None
-    error_default: float | None
+LEFT_OUT = ("solver", "rtol", "atol", "across", "engine")
+"""Settings that are not compared: they are the plan's, said by another one, or no matter of the solver's."""
 
 
 @dataclass
@@ -67,6 +39,16 @@ class ProblemComparison:
     reference : dict
         `status` (`exact`, `ok`, `uncertain`, `failed`, `missing`), `floor`, `check`, `routes`.
     matched, native : list of Agreement
+    flags : list of Flag
+        The gravest first.
+    savings : list of Saving
+        Backward evaluations saved at equal tolerance.
+    speedups : list of SpeedUp
+        Cost at equal gradient error.
+    rejections : list of Rejections
+        Whose error rejected the backward steps.
+    splits : list of dict
+        `{backend, norm, rtol, whole, parts, share, residual, replay}`: where the gradient's error comes from.
     settings_differ : list of dict
         `{stepping, norm, pass, setting, values: {backend: value}}` where backends differ.
     cheapest : list of dict
@@ -80,6 +62,9 @@ class ProblemComparison:
     native: list[Agreement] = field(default_factory=list)
     flags: list[Flag] = field(default_factory=list)
     savings: list[Saving] = field(default_factory=list)
+    speedups: list[SpeedUp] = field(default_factory=list)
+    rejections: list[Rejections] = field(default_factory=list)
+    splits: list[dict[str, Any]] = field(default_factory=list)
     settings_differ: list[dict[str, Any]] = field(default_factory=list)
     cheapest: list[dict[str, Any]] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
@@ -88,11 +73,14 @@ class ProblemComparison:
         """Return the JSON object, the cards left out."""
         return {
             "problem": self.problem,
-            "reference": {key: self.reference.get(key) for key in ("status", "floor", "check", "routes")},
+            "reference": {key: self.reference.get(key) for key in ("status", "floor", "check", "leaves", "routes")},
             "matched": [asdict(item) for item in self.matched],
             "native": [asdict(item) for item in self.native],
             "flags": [asdict(item) for item in self.flags],
             "savings": [asdict(item) for item in self.savings],
+            "speedups": [asdict(item) for item in self.speedups],
+            "rejections": [asdict(item) for item in self.rejections],
+            "splits": self.splits,
             "settings_differ": self.settings_differ,
             "cheapest": self.cheapest,
             "records": [record.flat() for record in self.records],
@@ -164,63 +152,23 @@ def compare(run: Run) -> Comparison:
 def _problem(name: str, records: list[Record], run: Run) -> ProblemComparison:
     reference = run.references.get(name, {"status": "missing", "floor": None, "check": None})
     result = ProblemComparison(name, run.cards.get(name, {}), reference, records=records)
-    flags = {record.digest: flag for record in records if (flag := _unstable(record))}
-    result.flags = list(flags.values())
+    unstable = {record.digest for record in records if is_unstable(record)}
     ts = result.card.get("ts")
     span = float(ts[-1] - ts[0]) if ts else None
-    result.matched = agreements(records, "matched", span, set(flags))
-    result.native = agreements(records, "native", span, set(flags))
-    result.savings = _savings(records)
+    result.matched = agreements(records, "matched", span, unstable)
+    result.native = agreements(records, "native", span, unstable)
     result.settings_differ = _settings_differ(records)
-    result.cheapest = _cheapest(records)
+    result.flags = flags(records, result.card, reference, result.settings_differ)
+    result.savings = savings(records)
+    result.speedups = speedups(records, reference.get("floor"), unstable)
+    result.rejections = rejections(records)
+    result.splits = [
+        {"backend": r.backend, "norm": r.norm, "stepping": r.stepping, "rtol": r.rtol, **r.error_split}
+        for r in records
+        if r.error_split
+    ]
+    result.cheapest = cheapest(records)
     return result
-
-
-def _unstable(record: Record) -> Flag | None:
-    """Flag a record whose reverse solve does not come back to the forward solution, or does not end."""
-    error = record.reconstruction_error
-    if record.status == Status.OK:
-        if error is None or error <= UNSTABLE_FACTOR * record.rtol:
-            return None
-        evidence = (
-            f"integrating back, y misses the stored solution by {error:.2g} of its size, "
-            f"{error / record.rtol:.2g} times rtol"
-        )
-    elif record.backward and record.status in _SOLVER_FAILURES:
-        evidence = f"it did not come to an end: {record.message}"
-    else:
-        return None
-    advice = (
-        "The reverse solve is unstable, so the backsolve gradient is not to be trusted at any tolerance, in any "
-        "library. Use an adjoint that stores the forward solution or differentiates through the steps "
-        "(torchdiffeq's odeint, diffrax's RecursiveCheckpointAdjoint), or shorten the interval."
-    )
-    return Flag("backsolve_unstable", record.backend, record.norm, record.stepping, record.rtol, evidence, advice)
-
-
-_SOLVER_FAILURES = (Status.NAN_IN_FIELD, Status.DIVERGED, Status.STEP_UNDERFLOW, Status.MAX_STEPS)
-
-
-def _savings(records: Sequence[Record]) -> list[Saving]:
-    """Return the savings of every norm against `default`, the rest of the plan alike."""
-    whole = [r for r in records if r.status == Status.OK and (r.backward or {}).get("nfe")]
-    default = {_but_norm(r): r for r in whole if r.norm == "default"}
-    found = []
-    for record in whole:
-        base = default.get(_but_norm(record))
-        if record.norm == "default" or base is None:
-            continue
-        nfe, nfe_default = int((record.backward or {})["nfe"]), int((base.backward or {})["nfe"])
-        errors = record.error.get("all"), base.error.get("all")
-        found.append(
-            Saving(record.backend, record.stepping, record.norm, record.rtol, nfe, nfe_default,
-                   1.0 - nfe / nfe_default, *errors)
-        )  # fmt: skip
-    return found
-
-
-def _but_norm(record: Record) -> tuple[Any, ...]:
-    return tuple(value for name, value in record.plan.items() if name != "norm")
 
 
 def _settings_differ(records: Sequence[Record]) -> list[dict[str, Any]]:
@@ -235,26 +183,6 @@ def _settings_differ(records: Sequence[Record]) -> list[dict[str, Any]]:
             keys = dict.fromkeys(key for r in by_backend.values() for key in r.settings[which])
             for key in keys:
                 values = {name: r.settings[which].get(key, "not applicable") for name, r in by_backend.items()}
-                if len({repr(value) for value in values.values()}) > 1 and key not in ("solver", "rtol", "atol"):
+                if len({repr(value) for value in values.values()}) > 1 and key not in LEFT_OUT:
                     found.append({"stepping": stepping, "norm": norm, "pass": which, "setting": key, "values": values})
-    return found
-
-
-def _cheapest(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """Return the cheapest native plan for every wanted error that some plan reaches."""
-    timed = [
-        (record.time["median_s"], record)
-        for record in records
-        if record.stepping == "native"
-        and record.status == Status.OK
-        and record.time
-        and record.error.get("all") is not None
-    ]
-    found = []
-    for wanted in WANTED:
-        good = [(seconds, record) for seconds, record in timed if record.error["all"] <= wanted]
-        if good:
-            seconds, best = min(good, key=lambda pair: pair[0])
-            row = {"wanted": wanted, "backend": best.backend, "norm": best.norm, "rtol": best.rtol}
-            found.append({**row, "error": best.error["all"], "median_s": seconds})
     return found

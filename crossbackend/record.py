@@ -87,14 +87,16 @@ class Steps:
     y_max: float | None = None
 
     @property
-    def counts(self) -> dict[str, Any]:
-        """Evaluations, accepted and rejected steps, and where the field was evaluated."""
+    def counts(self) -> dict[str, int]:
+        """Evaluations, accepted and rejected steps."""
         accepted = int(np.count_nonzero(self.accepted))
+        return {"nfe": self.nfe, "accepted": accepted, "rejected": len(self.accepted) - accepted}
+
+    @property
+    def evaluated(self) -> dict[str, float | None]:
+        """Where the field was evaluated: `t_min`, `t_max` and `y_max`, the largest |y|."""
         low, high = self.t_range or (None, None)
-        return {
-            "nfe": self.nfe, "accepted": accepted, "rejected": len(self.accepted) - accepted,
-            "t_min": _finite(low), "t_max": _finite(high), "y_max": _finite(self.y_max),
-        }  # fmt: skip
+        return {"t_min": _finite(low), "t_max": _finite(high), "y_max": _finite(self.y_max)}
 
     @property
     def spurious(self) -> np.ndarray | None:
@@ -259,7 +261,7 @@ def from_outcome(digest: str, plan: dict[str, Any], outcome: Outcome, settings: 
     for which, steps in (("forward", outcome.forward), ("backward", outcome.backward)):
         if steps is None:
             continue
-        counts: dict[str, Any] = dict(steps.counts)
+        counts: dict[str, Any] = {**steps.counts, **steps.evaluated}
         if which == "backward":
             counts |= {"spurious": _count(steps.spurious), "masked": _count(steps.masked)}
         setattr(record, which, counts)

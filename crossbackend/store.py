@@ -26,9 +26,11 @@ from crossbackend.errors import Mistake, UserError
 from crossbackend.record import FORMAT, Record, Status
 
 _BESIDE_PLAN = ("digest", "status", "message", "loss", "forward", "backward", "error", "reconstruction_error",
-                "rounding_floor", "time", "peak_memory_bytes", "settings", "machine", "versions")  # fmt: skip
+                "rounding_floor", "scaled", "error_split", "time", "peak_memory_bytes", "settings", "machine",
+                "versions")  # fmt: skip
 _OBJECTS = {"error": dict, "settings": dict, "machine": dict, "versions": dict, "forward": (dict, type(None)),
-            "backward": (dict, type(None)), "time": (dict, type(None))}  # fmt: skip
+            "backward": (dict, type(None)), "time": (dict, type(None)),
+            "scaled": (dict, type(None)), "error_split": (dict, type(None))}  # fmt: skip
 _UNREADABLE = (OSError, ValueError, EOFError, RecursionError)
 _NO_ZIP = (zipfile.BadZipFile, zlib.error, struct.error, KeyError, NotImplementedError, RuntimeError, TypeError)
 PLAN_FIELDS = ("problem", "backend", "norm", "stepping", "rtol", "atol", "gradient", "dtype", "device", "first_step")

@@ -10,13 +10,19 @@ import numpy as np
 
 from crossbackend.record import Status
 
+ADDITIVE = 0.1
+"""A residual above this share of the whole error says that the parts of an error do not add up."""
+
 if TYPE_CHECKING:
     from crossbackend.compare import ProblemComparison
 
 
 def sentences(problems: Sequence[ProblemComparison], damaged: Sequence[str]) -> list[str]:
-    """Say whether the backends agree, where the reverse solve is unstable, what the norms save, what failed."""
-    return [*_agreement(problems), *_flags(problems), *_savings(problems), *_status(problems, damaged)]
+    """Say whether the backends agree, what is wrong and why, what the norms save, what failed."""
+    return [
+        *_agreement(problems), *_flags(problems), *_rejections(problems), *_savings(problems), *_speedups(problems),
+        *_splits(problems), *_status(problems, damaged),
+    ]  # fmt: skip
 
 
 def _agreement(problems: Sequence[ProblemComparison]) -> list[str]:
@@ -81,6 +87,67 @@ def _savings(problems: Sequence[ProblemComparison]) -> list[str]:
             "the library's default."
         )
     return lines
+
+
+def _rejections(problems: Sequence[ProblemComparison]) -> list[str]:
+    """Say how many rejections under the libraries' default norms were spurious, and what was masked."""
+    totals: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+    for item in problems:
+        flagged, cells = _unstable(item)
+        if flagged == cells:
+            continue
+        for row in item.rejections:
+            if row.stepping == "native" and row.norm == "default":
+                counts = row.spurious, row.rejected, row.masked, row.accepted
+                totals[row.backend] = [a + b for a, b in zip(totals[row.backend], counts, strict=True)]
+    parts = [
+        f"{_percent(spurious / rejected)} in {backend}"
+        + (f" (and {masked} accepted step{'s' if masked > 1 else ''} masked)" if masked else "")
+        for backend, (spurious, rejected, masked, _) in sorted(totals.items())
+        if rejected
+    ]
+    if not parts:
+        return []
+    return [
+        "Of the rejected backward steps under the libraries' default norms, spurious, for y and a_y alone would have "
+        f"accepted them: {_and(parts)}."
+    ]
+
+
+def _speedups(problems: Sequence[ProblemComparison]) -> list[str]:
+    by_norm: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for item in problems:
+        for row in item.speedups:
+            if row.stepping == "native" and row.cost == "backward_nfe" and row.factor is not None:
+                by_norm[row.norm][row.backend].append(row.factor)
+    lines = []
+    for norm, by_backend in sorted(by_norm.items()):
+        parts = [
+            f"{float(np.median(found)):.2f} in {backend} ({min(found):.2f} to {max(found):.2f})"
+            for backend, found in sorted(by_backend.items())
+        ]
+        lines.append(
+            f"At equal gradient error the default takes this many times the backward evaluations of {norm}, median "
+            f"over the problems: {_and(parts)}."
+        )
+    return lines
+
+
+def _splits(problems: Sequence[ProblemComparison]) -> list[str]:
+    """Say on how many problems the forward solve makes most of the gradient's error."""
+    shares = {
+        item.problem: row["share"]["forward"]
+        for item in problems
+        for row in item.splits
+        if row.get("norm") == "default" and "share" in row and row["residual"] <= ADDITIVE
+    }
+    most = [share for share in shares.values() if share > 0.5]
+    if not most:
+        return []
+    return [
+        f"On {len(most)} of {len(shares)} problems the forward solve makes most of the gradient's error in SciPy "
+        f"({_percent(min(most))} to {_percent(max(most))}), which no norm of the backward solve can change."
+    ]
 
 
 def _percent(share: float) -> str:

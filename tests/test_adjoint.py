@@ -19,10 +19,10 @@ from crossbackend import norms, ops, registry
 from crossbackend.augmented import Augmented
 from crossbackend.backends.contract import pieces
 from crossbackend.backends.scipy_solver import NormRK45, advance
+from crossbackend.interpolating import Interpolating
 from crossbackend.plan import Plan
 from crossbackend.problem import Problem
 from crossbackend.record import relative_error
-from crossbackend.reference import Interpolating
 from tests import cases
 from tests.backends.test_seminorm import rotation
 

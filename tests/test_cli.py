@@ -172,12 +172,39 @@ class TestMistakes:
         is_a_mistake(call(capsys, "run", "linear", "--out", tmp_path), r"--out: got .*, which holds other files, expec")
         (tmp_path / "run.json").write_text('{"format": 2}')
         words = r"run: got .*, where run.json: format 2, this version reads format 1, expected a run of format 1\."
-        for command in (["run", "linear", "--out", tmp_path], ["compare", tmp_path], ["report", tmp_path]):
+        stored = [["compare"], ["report"], ["explain"], ["advise", "--error", "1e-4"]]
+        for command in (["run", "linear", "--out", tmp_path], *([*words, tmp_path] for words in stored)):
             is_a_mistake(call(capsys, *command), words)
 
-    @pytest.mark.parametrize("command", ["compare", "report"])
+    @pytest.mark.parametrize("command", [["compare"], ["report"], ["explain"], ["advise", "--error", "1e-4"]])
     def test_no_run(self, capsys, tmp_path, command):
-        is_a_mistake(call(capsys, command, tmp_path), r"run: got .*, which holds no run.json, expected the folder of a")
+        is_a_mistake(
+            call(capsys, *command, tmp_path), r"run: got .*, which holds no run.json, expected the folder of a"
+        )
+
+    @pytest.mark.parametrize(
+        ("args", "words"),
+        [
+            (["explain", "q"], r"problem: got 'q', which .*run does not hold, expected one of p\."),
+            (["explain", "p", "--rtol", "1e-7"], r"--rtol: got 1e-07, expected one of 1e-06\."),
+            (["advise", "--error", "0"], r"--error: got 0\.0, expected a positive number\. Write for example --error"),
+            (["advise", "--error", "nan"], r"--error: got nan, expected a positive number\."),
+        ],
+    )
+    def test_what_a_run_is_asked(self, capsys, run, args, words):
+        command, *rest = args
+        is_a_mistake(call(capsys, command, run, *rest), words)
+
+    def test_a_run_of_two_problems_must_be_told_which(self, capsys, run):
+        other = Record("q", Plan("q", "scipy", "default", "native", 1e-6, 1e-8).as_dict(), Status.TIMEOUT)
+        write_record(run, other)
+        is_a_mistake(call(capsys, "explain", run), r"problem: got none, expected one of p, q\.")
+
+    def test_an_unknown_library_for_a_recipe(self, capsys):
+        is_a_mistake(
+            call(capsys, "recipe", "linear", "--library", "julia"),
+            r"recipe: got 'julia', expected one of torchdiffeq, diffrax, scipy\. Write one of them",
+        )
 
     def test_two_problems_of_one_name(self, capsys, tmp_path, write):
         path = write()
@@ -232,6 +259,36 @@ class TestStored:
         assert (code, err) == (0, "")
         assert [cell["verdict"] for cell in json.loads(out)["problems"][0]["matched"]] == ["pass"]
 
+    def test_explain(self, capsys, run):
+        for args in ([], ["p"]):
+            code, out, err = call(capsys, "explain", run, *args)
+            assert (code, err) == (0, "")
+            assert out == (
+                "p at rtol 1e-06\n\n"
+                "Whose error rejected the backward steps\n  not recorded\n\n"
+                "Where the gradient's error comes from (SciPy, native)\n"
+                "  not measured: it takes a native SciPy record and `crossbackend run` without --no-explain\n\n"
+                "Flags\n  none\n"
+            )
+
+    def test_explain_json(self, capsys, run):
+        code, out, err = call(capsys, "explain", run, "p", "--json")
+        assert (code, err) == (0, "")
+        assert set(json.loads(out)) == {
+            "problem", "reference", "rejections", "splits", "speedups", "savings", "flags", "settings_differ",
+        }  # fmt: skip
+
+    def test_advise(self, capsys, run):
+        code, out, err = call(capsys, "advise", run, "--error", "1e-4", "--by", "nfe")
+        assert (code, err) == (0, "")
+        assert out == (
+            "p, gradient error at most 0.0001, by nfe\n"
+            "  no plan of this run is known to reach it\n"
+            "  Not known: the run has no native plan; no reference gradient (missing), so no error is known.\n\n"
+        )
+        found = json.loads(call(capsys, "advise", run, "--error", "1e-4", "--json")[1])
+        assert (found["wanted"], found["by"], found["problems"][0]["choices"]) == (1e-4, "time", [])
+
     def test_a_corrupt_record_is_named_and_skipped(self, capsys, run):
         path = run / "records" / "scipy.json"
         path.write_text(path.read_text()[:50])
@@ -265,7 +322,7 @@ class TestWords:
     def test_every_command_has_help(self, capsys):
         top = call(capsys, "--help")
         assert top[0] == 0
-        for command in ("list", "plan", "run", "compare", "report", "lower", "new"):
+        for command in ("list", "plan", "run", "compare", "explain", "advise", "report", "lower", "recipe", "new"):
             assert f"\n    {command} " in top[1]
             code, out, _ = call(capsys, command, "--help")
             assert code == 0
@@ -295,6 +352,13 @@ class TestWords:
         assert (code, err) == (0, "")
         compile(out, "program", "exec")
         assert "rate" in out
+
+    @needs_scipy
+    def test_recipe_prints_code(self, capsys, write):
+        code, out, err = call(capsys, "recipe", write(), "--library", "torchdiffeq")
+        assert (code, err) == (0, "")
+        compile(out, "recipe", "exec")
+        assert "rate ()" in out
 
     @needs_scipy
     def test_a_closed_pipe_is_no_error(self):

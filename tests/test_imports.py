@@ -53,6 +53,12 @@ def test_compare_needs_neither_torch_nor_jax(stored):
     assert "matched default         rtol 1e-06   pass" in said
 
 
+@pytest.mark.parametrize("command", [["explain"], ["advise", "--error", "1e-4"]])
+def test_explanations_need_neither_torch_nor_jax(stored, command):
+    said = python(WITHOUT + f"main([*{command!r}, sys.argv[1]])", str(stored))
+    assert said.startswith("p")
+
+
 @pytest.mark.slow
 def test_report_needs_neither_torch_nor_jax(stored):
     said = python(WITHOUT + "main(['report', sys.argv[1]])", str(stored))

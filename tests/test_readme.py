@@ -47,10 +47,9 @@ def test_every_command_shown_parses():
 
 def test_every_command_of_the_table_exists():
     rows = re.findall(r"^\| `crossbackend (\w+)", README, re.MULTILINE)
-    for name in rows:
-        with pytest.raises(SystemExit, match="0"):
-            cli.parser().parse_args([name, "--help"])
-    assert len(rows) == 7
+    parser = cli.parser()
+    (commands,) = (action.choices for action in parser._actions if action.dest == "command")
+    assert sorted(rows) == sorted(commands)
 
 
 def test_every_make_target_of_the_table_exists():

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from crossbackend.compare import WANTED, Comparison, Saving
+from crossbackend.compare import WANTED, Comparison, Saving, SpeedUp
 from crossbackend.record import Record, Status
-from crossbackend.report.formats import NONE, percent, ratio, sci, seconds, tolerance, whole
-from crossbackend.report.names import Names, at, usual_rtol
+from crossbackend.report.formats import NONE, percent, ratio, sci, seconds, tolerance, typographic, whole
+from crossbackend.report.names import Names, at, usual
 from crossbackend.report.table import Cell, Table, grouped, head, num
 
 
@@ -38,13 +38,48 @@ def _saving(saving: Saving | None) -> Cell:
     return num(f"{percent(saving.saved)} ({whole(saving.nfe_default)} → {whole(saving.nfe)})", errors)
 
 
+def speedups(comparison: Comparison, names: Names) -> Table:
+    """Return what each norm saves natively: at equal tolerance, and at equal gradient error."""
+    keys: list[tuple[str, ...]] = []
+    bodies: list[list[Cell]] = []
+    for item in comparison.problems:
+        rtol = usual(r for r in item.records if r.stepping == "native")
+        saved = {(s.backend, s.norm): s for s in item.savings if s.stepping == "native" and s.rtol == rtol}
+        found = {(s.backend, s.norm, s.cost): s for s in item.speedups if s.stepping == "native"}
+        for backend in names.backends:
+            for norm in names.norms:
+                rows = [found.get((backend, norm, cost)) for cost in ("backward_nfe", "time")]
+                if any(
+                    row is not None and row.factor is not None for row in rows
+                ):  # the charts say why others have none
+                    keys.append((f"{item.problem}, rtol {tolerance(rtol)}", backend, norm))
+                    one = saved.get((backend, norm))
+                    bodies.append([num(NONE if one is None else percent(one.saved)), *(_speedup(row) for row in rows)])
+    caption = (
+        "What a norm saves against default, native stepping: backward evaluations at equal tolerance (the paper's "
+        "figure), and how many times cheaper it is at equal gradient error: mean over the errors that both reach, "
+        "extremes, and those errors."
+    )
+    columns = ["problem", "backend", "norm", "saved at equal tolerance", "backward evaluations", "time"]
+    return Table("speedups", caption, columns, grouped(keys, bodies), "Speed-up at equal error", (3, 4, 5))
+
+
+def _speedup(row: SpeedUp | None) -> Cell:
+    if row is None:
+        return num(NONE)
+    if row.factor is None or row.errors is None:
+        return Cell("none", typographic(row.reason), kind="missing")
+    note = f"{ratio(row.low)} to {ratio(row.high)}; errors {sci(row.errors[0])} to {sci(row.errors[1])}"
+    return num(ratio(row.factor), note)
+
+
 def timings(comparison: Comparison, names: Names) -> Table:
     """Return median times with quartiles at one tolerance a problem, and their ratio to the fastest."""
     keys: list[tuple[str, ...]] = []
     bodies: list[list[Cell]] = []
     for item in comparison.problems:
         timed = [r for r in item.records if r.stepping == "native" and at(r, "time", "median_s") is not None]
-        rtol = usual_rtol(timed)
+        rtol = usual(timed)
         here = [r for r in item.records if r.stepping == "native" and r.rtol == rtol and r.status != Status.UNSUPPORTED]
         for norm in names.norms:
             own = {r.backend: r for r in here if r.norm == norm}

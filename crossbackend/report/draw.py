@@ -20,6 +20,8 @@ from crossbackend.report.palette import GRID, INK, PAPER, SOFT, norm_style
 
 WIDTH = 3.5
 """Width of a figure in inches: two stand side by side on a desk, one is readable on a phone."""
+WIDE = 7.1
+"""Width of a figure that stands alone."""
 MOST_CROSSES = 14
 _SVG, _XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 _LONG = re.compile(r"-?\d+\.\d{2,}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from crossbackend.report import cells
 from crossbackend.report.draw import Chart, screen
 from crossbackend.report.formats import clean, clean_all
-from crossbackend.report.palette import norm_style, picture_colours, themed
+from crossbackend.report.palette import every, norm_style, themed
 from crossbackend.report.view import View
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def render(view: View) -> bytes:
     """Return the page as bytes; equal views give equal bytes."""
     from markupsafe import Markup
 
-    colours = {**view.names.colours, **{c.variable: c for c in picture_colours()}}
+    colours = every(view.names.colours)
 
     def drawing(chart: Chart) -> Markup:
         return Markup(themed(screen(chart.svg, chart.label), colours))

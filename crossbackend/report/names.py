@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from crossbackend.compare import Comparison
-from crossbackend.record import Record, Status
+from crossbackend.record import Record, Status, usual_rtol
 from crossbackend.report import palette
 from crossbackend.report.formats import clean, number, tolerance
 
@@ -68,9 +68,6 @@ def sweeps(records: Iterable[Record], names: Names) -> dict[tuple[str, str, str]
     return found
 
 
-def usual_rtol(records: Iterable[Record]) -> float | None:
+def usual(records: Iterable[Record]) -> float | None:
     """Return the tolerance that stands for a problem: 1e-6, or the one nearest to it."""
-    import math
-
-    rtols = {record.rtol for record in records if record.rtol > 0}
-    return min(rtols, key=lambda r: (abs(math.log10(r) + 6), r), default=None)
+    return usual_rtol(record.rtol for record in records)

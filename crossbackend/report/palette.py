@@ -18,6 +18,10 @@ _OTHERS = (
     ("#b0487f", "#ee9cc6"), ("#8a6a00", "#e0b832"), ("#3f5fbf", "#9bb0ff"), ("#5e6b1f", "#b7c864"),
     ("#9b2f2f", "#ff9a92"), ("#3d7480", "#84c5d2"), ("#7a5640", "#d0a88c"), ("#5b5b66", "#b5b5c0"),
 )  # fmt: skip
+_BLOCKS = {
+    "y": ("#8a6a00", "#e0b832"), "a_y": ("#3f5fbf", "#9bb0ff"), "a_params": ("#b0487f", "#ee9cc6"),
+    "a_t": ("#5b5b66", "#b5b5c0"),
+}  # fmt: skip
 _NORMS: dict[str, tuple[Any, str]] = {
     "default": ("-", "o"), "seminorm": ((0, (5, 2)), "s"), "mixed-seminorm": ((0, (1.2, 1.6)), "^"),
     "mixed": ((0, (6, 1.5, 1.2, 1.5)), "D"), "pooled": ((0, (3, 1)), "v"),
@@ -83,6 +87,17 @@ def printed(svg: str, colours: dict[str, Colour]) -> str:
     for colour in colours.values():
         svg = svg.replace(colour.sentinel, colour.light)
     return svg
+
+
+def blocks() -> dict[str, Colour]:
+    """Return the colour of every block of the augmented state, which a rejected step is drawn in."""
+    return {name: Colour(f"#0800{k:02x}", f"k{k}", *pair) for k, (name, pair) in enumerate(_BLOCKS.items())}
+
+
+def every(backends: dict[str, Colour]) -> dict[str, Colour]:
+    """Return all colours of a page by their variables: its backends', the components' and the blocks'."""
+    others = (*picture_colours(), *blocks().values())
+    return {**backends, **{colour.variable: colour for colour in others}}
 
 
 def picture_colours() -> list[Colour]:

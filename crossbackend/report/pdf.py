@@ -12,7 +12,7 @@ from crossbackend.report.draw import Chart, Sheet, drawing, paper
 from crossbackend.report.formats import clean_all
 from crossbackend.report.html import template
 from crossbackend.report.names import Names
-from crossbackend.report.palette import INK, norm_style, picture_colours, printed
+from crossbackend.report.palette import INK, every, norm_style, printed
 from crossbackend.report.view import View
 
 
@@ -27,7 +27,7 @@ def render(view: View) -> bytes:
     import matplotlib as mpl
     import typst
 
-    colours = {**view.names.colours, **{c.variable: c for c in picture_colours()}}
+    colours = every(view.names.colours)
     with tempfile.TemporaryDirectory(prefix="crossbackend-") as name:
         folder = Path(name)
         (folder / "report.typ").write_text(template("report.typ"), encoding="utf-8")
@@ -62,7 +62,7 @@ def _data(view: View) -> dict[str, Any]:
         "created": None if created is None else list(created.timetuple()[:5]),
         "summary": view.summary, "notices": view.notices, "damaged": view.damaged,
         "tiles": [list(tile) for tile in view.tiles],
-        "warnings": [vars(warning) for warning in view.warnings],
+        "warnings": [vars(warning) for warning in view.warnings], "notes": view.notes,
         "tables": {name: table.as_dict() for name, table in view.tables.items()},
         "groups": {name: _group(group) for name, group in view.groups.items()},
         "problems": [{**vars(p), "picture": None if p.picture is None else _chart(p.picture)} for p in view.problems],

@@ -1,4 +1,4 @@
-"""Where the backward solve stepped: accepted steps upward, rejected ones downward, along the problem's time."""
+"""Where the backward solve stepped: accepted steps upward, rejected ones downward by the block that rejected them."""
 
 from __future__ import annotations
 
@@ -7,38 +7,43 @@ from typing import Any
 import numpy as np
 
 from crossbackend.compare import ProblemComparison
-from crossbackend.record import Record, Status
-from crossbackend.report.draw import Chart, Mark, Sheet, drawing
+from crossbackend.norms import GROUPS
+from crossbackend.record import Record, Status, Steps
+from crossbackend.report.draw import WIDE, Chart, Mark, Sheet, drawing
 from crossbackend.report.formats import clean, count, tolerance
-from crossbackend.report.names import Names, usual_rtol
-from crossbackend.report.palette import SOFT
+from crossbackend.report.names import Names, usual
+from crossbackend.report.palette import INK, SOFT, blocks
 
-BINS = 32
+BINS = 40
+COLUMNS = 3
+"""Norms side by side."""
 
 
 @drawing
 def steps(item: ProblemComparison, names: Names, name: str) -> Chart | None:
-    """Draw the backward steps of every backend under `default` and `seminorm`, native, at one tolerance.
-
-    Where a run has other norms only, its first two stand in.
-    """
+    """Draw the native backward steps of every backend under the first norms of the run, at one tolerance."""
     native = [r for r in item.records if r.stepping == "native"]
-    rtol = usual_rtol(r for r in native if r.steps("backward") is not None)
+    rtol = usual(r for r in native if r.steps("backward") is not None)
     if rtol is None:
         return None
     found = {(r.backend, r.norm): r for r in native if r.rtol == rtol}
-    columns = [norm for norm in names.norms if any((b, norm) in found for b in names.backends)][:2]
+    columns = [norm for norm in names.norms if any((b, norm) in found for b in names.backends)][:COLUMNS]
     rows = [name for name in names.backends if any((name, norm) in found for norm in columns)]
-    sheet = Sheet(name, 0.62 + 0.82 * len(rows), len(rows), len(columns))
+    sheet = Sheet(name, 0.85 + 0.82 * len(rows), len(rows), len(columns), WIDE)
     edges = _edges([r for (b, n), r in found.items() if n in columns and b in rows])
-    highest = 1
-    for row, backend in zip(sheet.panels, rows, strict=True):
-        for panel, norm in zip(row, columns, strict=True):
-            highest = max(highest, _panel(sheet, panel, found.get((backend, norm)), names, backend, norm, edges))
+    panels = [
+        (panel, _Panel(sheet, panel, found.get((backend, norm)), names, backend, norm))
+        for row, backend in zip(sheet.panels, rows, strict=True)
+        for panel, norm in zip(row, columns, strict=True)
+    ]
+    highest = max(drawn.bars(edges) for _, drawn in panels)
     _label(sheet, rows, columns, highest)
+    for _, drawn in panels:
+        drawn.crosses(highest)
+    _key(sheet)
     label = (
         f"{item.problem}: accepted and rejected backward steps over t at rtol {tolerance(rtol)}, a row for each "
-        f"backend, a column for each norm"
+        f"backend, a column for each norm, rejected steps in the colour of the block that rejected them"
     )
     return sheet.finish(item.problem, clean(label), f"rtol {tolerance(rtol)}, native")
 
@@ -51,50 +56,112 @@ def _edges(records: list[Record]) -> np.ndarray:
     return np.linspace(low, high if high > low else low + 1.0, BINS + 1)
 
 
-def _panel(
-    sheet: Sheet, panel: Any, record: Record | None, names: Names, backend: str, norm: str, edges: np.ndarray
-) -> int:
-    """Draw one backend's steps under one norm; return the highest bar."""
-    steps = None if record is None else record.steps("backward")
-    panel.axhline(0, color=SOFT, linewidth=0.7)
-    if record is None or steps is None or not len(steps.t0):
+class _Panel:
+    """One backend's steps under one norm."""
+
+    def __init__(self, sheet: Sheet, panel: Any, record: Record | None, names: Names, backend: str, norm: str) -> None:
+        self.sheet, self.panel, self.record = sheet, panel, record
+        self.colour, self.words = names.colours[backend].sentinel, f"{backend}, {norm}"
+        self.numbers = names.backends.index(backend), names.norms.index(norm)
+        found = None if record is None else record.steps("backward")
+        self.steps = found if found is not None and len(found.t0) else None
+
+    def _mark(self, words: str) -> str:
+        return self.sheet.mark(Mark(*self.numbers, "native", [f"{self.words}: {words}"]))
+
+    def bars(self, edges: np.ndarray) -> int:
+        """Draw the bars; return the highest."""
+        self.panel.axhline(0, color=SOFT, linewidth=0.7)
+        if self.steps is None:
+            self._absent()
+            return 1
+        steps = self.steps
+        middle, rejected = _middle(steps), ~steps.accepted
+        accepted = np.histogram(middle[steps.accepted], edges)[0]
+        taken, refused = int(accepted.sum()), int(rejected.sum())
+        gid = self._mark(f"{count(taken, 'step')} accepted")
+        self.panel.stairs(accepted, edges, fill=True, color=self.colour, gid=gid, alpha=0.85)
+        depth = np.zeros(len(edges) - 1)
+        for index, part in self._parts(steps, rejected):
+            bars = np.histogram(middle[part], edges)[0]
+            which = GROUPS[index] if index >= 0 else "block not recorded"
+            colour = blocks()[GROUPS[index]].sentinel if index >= 0 else self.colour
+            gid = self._mark(f"{int(bars.sum())} rejected by {which}")
+            self.panel.stairs(-depth - bars, edges, baseline=-depth, fill=True, color=colour, gid=gid)
+            depth += bars
+        self._counts(taken, refused, steps)
+        return int(max(accepted.max(initial=1), depth.max(initial=0)))
+
+    def _parts(self, steps: Steps, rejected: np.ndarray) -> list[tuple[int, np.ndarray]]:
+        decided = steps.decided
+        return [(index, part) for index in (*range(len(GROUPS)), -1) if np.any(part := rejected & (decided == index))]
+
+    def _counts(self, taken: int, refused: int, steps: Steps) -> None:
+        words = f"{taken} accepted, {refused} rejected"
+        if steps.spurious is not None and steps.masked is not None:
+            spurious, masked = int(np.count_nonzero(steps.spurious)), int(np.count_nonzero(steps.masked))
+            words += f", {spurious} spurious" + (f"; {masked} masked" if masked else "")
+        self.panel.text(
+            0.99, 0.97, words, transform=self.panel.transAxes, ha="right", va="bottom", fontsize=7, color=SOFT
+        )
+
+    def crosses(self, highest: int) -> None:
+        """Mark where rejections were spurious, below the bars, and where accepted steps were masked, above them."""
+        if self.steps is None:
+            return
+        for which, marker, at, words in (
+            (self.steps.spurious, "x", -0.62, "spurious"), (self.steps.masked, "o", 1.16, "masked"),
+        ):  # fmt: skip
+            if which is None or not np.any(which):
+                continue
+            times = _middle(self.steps)[which]
+            gid = self._mark(f"{len(times)} {words}")
+            self.panel.plot(
+                times, np.full(len(times), at * highest), linestyle="none", marker=marker, color=INK, markersize=2.6,
+                markeredgewidth=0.7, markerfacecolor="none", gid=gid, clip_on=False,
+            )  # fmt: skip
+
+    def _absent(self) -> None:
+        record = self.record
         words = "not in this run" if record is None else "declined" if record.status == Status.UNSUPPORTED else ""
         words = words or (f"✕ {record.status}" if record is not None and record.status != Status.OK else "no steps")
-        panel.text(
-            0.5, 0.5, clean(words), transform=panel.transAxes, ha="center", va="bottom", fontsize=7.5, color=SOFT
+        self.panel.text(
+            0.5, 0.5, clean(words), transform=self.panel.transAxes, ha="center", va="bottom", fontsize=7.5, color=SOFT
         )
-        return 1
-    middle = (steps.t0 + steps.t1) / 2
-    accepted = np.histogram(middle[steps.accepted], edges)[0]
-    rejected = np.histogram(middle[~steps.accepted], edges)[0]
-    colour = names.colours[backend].sentinel
-    numbers = names.backends.index(backend), names.norms.index(norm)
-    taken, refused = int(accepted.sum()), int(rejected.sum())
-    words = f"{backend}, {norm}: {count(taken, 'step')} accepted, {refused} rejected"
-    mark = Mark(*numbers, "native", [words])
-    panel.stairs(accepted, edges, fill=True, color=colour, gid=sheet.mark(mark), alpha=0.85)
-    panel.stairs(-rejected, edges, fill=True, color=colour, gid=sheet.mark(mark), alpha=0.4)
-    panel.text(
-        0.99, 0.97, f"{taken} accepted, {refused} rejected", transform=panel.transAxes, ha="right", va="bottom",
-        fontsize=7, color=SOFT,
+
+
+def _middle(steps: Steps) -> np.ndarray:
+    return (steps.t0 + steps.t1) / 2
+
+
+def _key(sheet: Sheet) -> None:
+    """Say what the colours of rejected steps and the marks mean."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    keys: list[Any] = [Patch(color=colour.sentinel, label=f"rejected by {name}") for name, colour in blocks().items()]
+    plain = {"linestyle": "none", "color": INK, "markersize": 3, "markerfacecolor": "none", "markeredgewidth": 0.7}
+    keys += [Line2D([], [], marker="x", label="spurious", **plain), Line2D([], [], marker="o", label="masked", **plain)]
+    sheet.figure.legend(
+        handles=keys, loc="lower center", ncols=len(keys), frameon=False, fontsize=7, handlelength=0.9,
+        handletextpad=0.4, columnspacing=1.1, borderaxespad=0.1,
     )  # fmt: skip
-    return int(max(accepted.max(initial=1), rejected.max(initial=0)))
 
 
 def _label(sheet: Sheet, rows: list[str], columns: list[str], highest: int) -> None:
     low, high = sheet.panel.get_ylim()
-    sheet.panel.set_ylim(min(low, -0.3 * high), high)
+    sheet.panel.set_ylim(min(low, -0.75 * highest), max(high, 1.3 * highest))
     ticks = sorted({0, highest})
     sheet.panel.set_yticks(ticks, [str(tick) for tick in ticks])
     for panel, norm in zip(sheet.panels[0], columns, strict=True):
         panel.set_title(clean(norm)[:28], pad=12)
     for row, backend in zip(sheet.panels, rows, strict=True):
-        row[0].set_ylabel(clean(backend)[:14], fontsize=7)
+        row[0].set_ylabel(clean(backend)[:14], fontsize=7.5)
     for panel in sheet.panels[-1]:
         panel.locator_params(axis="x", nbins=4)
         panel.xaxis.set_major_formatter("{x:g}")
         panel.set_xlabel("t", labelpad=1)
     height = sheet.figure.get_figheight()
     sheet.figure.subplots_adjust(
-        left=0.13, right=0.985, top=1 - 0.36 / height, bottom=0.36 / height, hspace=0.32, wspace=0.06
+        left=0.075, right=0.99, top=1 - 0.36 / height, bottom=0.58 / height, hspace=0.36, wspace=0.05
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from crossbackend.compare import MATCHED_TOLERANCE, Agreement, Comparison, Flag, ProblemComparison
+from crossbackend.compare import MATCHED_TOLERANCE, Agreement, Comparison, ProblemComparison
+from crossbackend.flag_groups import FlagGroup
+from crossbackend.flag_groups import grouped as grouped_flags
 from crossbackend.record import Record, Status
 from crossbackend.report.formats import count, join, ratio, sci, tolerance, typographic, whole
 from crossbackend.report.names import Names, at, failed
@@ -99,7 +101,7 @@ def _plain(item: ProblemComparison, cell: Agreement) -> Cell:
 def by_backend(comparison: Comparison, names: Names) -> Table:
     """Return what became of every plan, by backend."""
     tried = [str(s) for s in Status if s != Status.OK and any(r.status == s for r in comparison.records)]
-    flagged = Counter(flag.backend for item in comparison.problems for flag in item.flags)
+    flagged = Counter(f.backend for item in comparison.problems for f in item.flags if f.level == "warning")
     rows = []
     for name in names.backends:
         own = Counter(str(r.status) for r in comparison.records if r.backend == name)
@@ -111,38 +113,21 @@ def by_backend(comparison: Comparison, names: Names) -> Table:
 
 
 def warnings(comparison: Comparison) -> list[Warning_]:
-    """Return the flags grouped by problem and kind: which cells, the range of the evidence, the advice once."""
-    found = []
-    for item in comparison.problems:
-        groups: dict[str, list[Flag]] = defaultdict(list)
-        for flag in item.flags:
-            groups[flag.name].append(flag)
-        for name, flags in groups.items():
-            advice = " ".join(dict.fromkeys(flag.advice for flag in flags))
-            found.append(Warning_(item.problem, name, _where(flags, item), _evidence(flags, item), advice))
-    return found
+    """Return the grave flags grouped by problem and kind: which cells, the evidence, the advice once."""
+    return [
+        Warning_(item.problem, group.name, group.cells, _evidence(group, item), group.advice)
+        for item in comparison.problems
+        for group in grouped_flags(item, tolerance)
+        if group.level == "warning"
+    ]
 
 
-def _where(flags: Sequence[Flag], item: ProblemComparison) -> str:
-    tried = sum(record.status != Status.UNSUPPORTED for record in item.records)
-    share = "every cell" if len(flags) >= tried else f"{len(flags)} of {tried} cells"
-    rtols = sorted({flag.rtol for flag in flags}, reverse=True)
-    shown = tolerance(rtols[0]) if len(rtols) == 1 else f"{tolerance(rtols[0])} to {tolerance(rtols[-1])}"
-    norms = _listed(flag.norm for flag in flags)
-    steppings = _listed(flag.stepping for flag in flags)
-    return f"{share}: {_listed(f.backend for f in flags)}; {norms}; {steppings}; rtol {shown}"
-
-
-def _listed(names: Iterable[str]) -> str:
-    return join(sorted(set(names)))
-
-
-def _evidence(flags: Sequence[Flag], item: ProblemComparison) -> str:
-    cells = {(f.backend, f.norm, f.stepping, f.rtol) for f in flags}
+def _evidence(group: FlagGroup, item: ProblemComparison) -> str:
+    if group.name != "backsolve_unstable":
+        more = f"; and {group.more} more" if group.more else ""
+        return typographic("; ".join(group.evidence)) + more
+    cells = {(f.backend, f.norm, f.stepping, f.rtol) for f in group.flags}
     own = [r for r in item.records if (r.backend, r.norm, r.stepping, r.rtol) in cells]
-    if flags[0].name != "backsolve_unstable":
-        texts = list(dict.fromkeys(flag.evidence for flag in flags))
-        return typographic("; ".join(texts[:3])) + (f"; and {len(texts) - 3} more" if len(texts) > 3 else "")
     said = []
     missed = [(r.reconstruction_error, r.rtol) for r in own if r.reconstruction_error is not None]
     if missed:

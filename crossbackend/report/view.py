@@ -8,7 +8,7 @@ from typing import Any
 
 from crossbackend.compare import UNSTABLE_FACTOR, Comparison, ProblemComparison
 from crossbackend.record import Status
-from crossbackend.report import cells, charts, costs, step_charts, verdict, why
+from crossbackend.report import cells, charts, costs, explain_charts, step_charts, verdict, why
 from crossbackend.report.draw import Chart
 from crossbackend.report.formats import count, join, moment, seconds, size, typographic, values, whole
 from crossbackend.report.names import Names, at, failed, names_of
@@ -20,13 +20,17 @@ TITLE = "Are the gradients the same?"
 
 @dataclass(frozen=True)
 class Group:
-    """Charts of one kind, one a problem, with a sentence on what to look for and one for each chart that is missing."""
+    """Charts of one kind, one a problem, with a sentence on what to look for and one for each chart that is missing.
+
+    `wide` charts stand alone in their row.
+    """
 
     name: str
     title: str
     look: str
     charts: list[Chart]
     absent: list[str]
+    wide: bool = False
 
 
 @dataclass
@@ -41,6 +45,7 @@ class View:
     notices: list[str]
     tiles: list[tuple[str, str, str]]
     warnings: list[verdict.Warning_]
+    notes: list[tuple[str, str]]
     tables: dict[str, Table]
     groups: dict[str, Group]
     problems: list[ProblemView]
@@ -67,6 +72,7 @@ def build(comparison: Comparison) -> View:
         notices=_notices(comparison, about),
         tiles=_tiles(comparison),
         warnings=verdict.warnings(comparison),
+        notes=why.note_advice(comparison),
         tables=_tables(comparison, names),
         groups={group.name: group for group in _groups(comparison, names)},
         problems=[problem_view(item, f"solution-{i}") for i, item in enumerate(comparison.problems)],
@@ -141,7 +147,9 @@ def _tables(comparison: Comparison, names: Names) -> dict[str, Table]:
     tables = [
         verdict.matched(comparison, names), verdict.native(comparison, names), verdict.by_backend(comparison, names),
         costs.savings(comparison, names, "native"), costs.savings(comparison, names, "matched"),
-        costs.timings(comparison, names), costs.cheapest(comparison), why.settings(comparison, names),
+        costs.speedups(comparison, names), costs.timings(comparison, names), costs.cheapest(comparison),
+        why.rejections(comparison, names), why.splits(comparison), why.notes(comparison),
+        why.settings(comparison, names),
         cells.failures(comparison), cells.declined(comparison), cells.condensed(comparison, names),
     ]  # fmt: skip
     return {table.name: table for table in tables}
@@ -159,6 +167,12 @@ _LOOK = {
         "Lower left is better. Distances between curves are ratios within this run; absolute times from a shared "
         "machine mean little.",
     ),
+    "speedups": (
+        "Speed-up at equal gradient error",
+        "How many times cheaper a norm is than default where both reach the same error. The marker is the mean over "
+        "the errors that both reach, the line spans its extremes; filled for backward evaluations, hollow for time. "
+        "Right of 1 the norm pays.",
+    ),
     "savings": (
         "Evaluations saved by the norm at equal tolerance",
         "Above zero the norm saves evaluations of the backward pass. Read it with the charts of error: evaluations "
@@ -166,8 +180,15 @@ _LOOK = {
     ),
     "steps": (
         "Where the backward solve stepped",
-        "Bars up are accepted steps, bars down rejected ones, along the problem's time. Rejections that vanish from "
-        "the left column to the right were mostly the doing of the parameters' adjoint, which the seminorm leaves out.",
+        "Bars up are accepted steps, bars down rejected ones, along the problem's time, in the colour of the block "
+        "whose error rejected them. A cross marks a spurious rejection, of a step that y and a_y alone would have "
+        "accepted; a ring a masked step, accepted though they would not have.",
+    ),
+    "splits": (
+        "Where the gradient's error comes from",
+        "Each part alone against an exact solve, on SciPy. The forward solve's part is the same under every norm of "
+        "the backward solve: where it is the largest, no such norm makes the gradient much better or worse. The "
+        "integral's part is the one that the seminorm leaves uncontrolled.",
     ),
     "reconstruction": (
         "Does the reverse solve come back?",
@@ -189,13 +210,16 @@ def _group(name: str, comparison: Comparison, names: Names) -> Group:
             absent.append(f"{item.problem}: {_lacking(name, item)}")
         else:
             found.append(chart)
-    return Group(name, *_LOOK[name], found, absent)
+    return Group(name, *_LOOK[name], found, absent, wide=name == "steps")
 
 
 def _chart(group: str, item: ProblemComparison, names: Names, name: str) -> Chart | None:
     if group in ("nfe", "time"):
         return charts.work(item, names, group, name)
-    draw = {"savings": charts.savings, "steps": step_charts.steps, "reconstruction": charts.reconstruction}
+    draw = {
+        "savings": charts.savings, "steps": step_charts.steps, "reconstruction": charts.reconstruction,
+        "speedups": explain_charts.speedups, "splits": explain_charts.splits,
+    }  # fmt: skip
     return draw[group](item, names, name)
 
 
@@ -204,6 +228,12 @@ def _lacking(group: str, item: ProblemComparison) -> str:
         return "no plan finished."
     if group in ("nfe", "time") and not any(at(record, "error", "all") is not None for record in item.records):
         return "no reference gradient, so errors cannot be drawn."
+    if group == "speedups":
+        reasons = list(dict.fromkeys(row.reason for row in item.speedups if row.stepping == "native" and row.reason))
+        return typographic("; ".join(reasons[:2])) + "." if reasons else "no second norm to compare with the default."
+    if group == "splits":
+        words = [str(row["message"]) for row in item.splits if row.get("message")]
+        return f"{words[0]}." if words else "no native SciPy plan was taken apart."
     return {
         "savings": "no second norm to compare with the default.",
         "steps": "no native backward steps are stored.",

@@ -1,13 +1,18 @@
-"""Why results differ: the effective settings in which the backends are not alike."""
+"""Why results differ: whose error rejected steps, where errors come from, notes, and settings that are not alike."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from crossbackend.compare import Comparison
-from crossbackend.report.formats import join, values
-from crossbackend.report.names import Names
-from crossbackend.report.table import Cell, Table, grouped
+from crossbackend.compare import Comparison, Rejections
+from crossbackend.explain import sentence
+from crossbackend.flag_groups import FlagGroup
+from crossbackend.flag_groups import grouped as flag_groups
+from crossbackend.norms import GROUPS
+from crossbackend.record import ERROR_PARTS
+from crossbackend.report.formats import NONE, count, join, percent, sci, tolerance, typographic, values, whole
+from crossbackend.report.names import Names, usual
+from crossbackend.report.table import Cell, Table, grouped, num
 
 
 def settings(comparison: Comparison, names: Names) -> Table:
@@ -34,3 +39,83 @@ def settings(comparison: Comparison, names: Names) -> Table:
     )
     columns = ["stepping, pass", "setting", *names.backends, "norms (and problems, if not all)"]
     return Table("settings", caption, columns, grouped(keys, bodies), "Settings that differ")
+
+
+def rejections(comparison: Comparison, names: Names) -> Table:
+    """Return whose error rejected the native backward steps at one tolerance a problem, with spurious and masked."""
+    keys: list[tuple[str, ...]] = []
+    bodies: list[list[Cell]] = []
+    for item in comparison.problems:
+        native = [row for row in item.rejections if row.stepping == "native"]
+        rtol = usual(r for r in item.records if any(row.rtol == r.rtol for row in native))
+        found = {(row.backend, row.norm): row for row in native if row.rtol == rtol}
+        for backend in names.backends:
+            for norm in names.norms:
+                if (backend, norm) in found:
+                    keys.append((f"{item.problem}, rtol {tolerance(rtol)}", backend, norm))
+                    bodies.append(_rejected(found[backend, norm]))
+    caption = (
+        "Whose error rejected the backward steps, native stepping. Spurious: rejected though the norm over y and a_y "
+        "alone was at most 1, the rejections that the seminorm is to avoid. Masked: accepted though it was above 1, "
+        "for other blocks diluted it."
+    )
+    columns = ["problem", "backend", "norm", "accepted", "rejected", *(f"by {g}" for g in GROUPS), "spurious", "masked"]
+    return Table("rejections", caption, columns, grouped(keys, bodies), "Rejected by", tuple(range(3, len(columns))))
+
+
+def _rejected(row: Rejections) -> list[Cell]:
+    by_block = [whole(row.by_block[group]) if group in row.by_block else NONE for group in GROUPS]
+    return [num(text) for text in (whole(row.accepted), whole(row.rejected), *by_block, whole(row.spurious),
+                                   whole(row.masked))]  # fmt: skip
+
+
+def splits(comparison: Comparison) -> Table:
+    """Return the parts of the gradient's error of every record that was taken apart."""
+    keys: list[tuple[str, ...]] = []
+    bodies: list[list[Cell]] = []
+    for item in comparison.problems:
+        for row in item.splits:
+            keys.append((f"{item.problem}, rtol {tolerance(row.get('rtol'))}", str(row.get("norm"))))
+            if "parts" not in row:
+                words = Cell(f"not measured: {row.get('message', '')}", kind="missing")
+                bodies.append([words, *(num(NONE) for _ in range(len(ERROR_PARTS) + 2))])
+                continue
+            share = [f"{percent(row['share'].get(part))} of it" for part in ERROR_PARTS]
+            parts = [num(sci(row["parts"].get(p)), s) for p, s in zip(ERROR_PARTS, share, strict=True)]
+            bodies.append([num(sci(row["whole"])), *parts, num(percent(row["residual"])), Cell(sentence(row))])
+    caption = (
+        "Where the gradient's error comes from: the relative error that each part makes alone, and what it makes up of "
+        "the whole. The residual is what the parts do not add up to."
+    )
+    columns = ["problem", "norm", "error", "forward solve", "reverse y", "a_y", "integral of a_params", "residual",
+               "in words"]  # fmt: skip
+    return Table("splits", caption, columns, grouped(keys, bodies), "Parts of the error", tuple(range(2, 8)))
+
+
+def _notes(comparison: Comparison) -> dict[str, list[tuple[str, FlagGroup]]]:
+    """Return the notes of every problem by name; the settings that differ have a table of their own."""
+    found: dict[str, list[tuple[str, FlagGroup]]] = {}
+    for item in comparison.problems:
+        for group in flag_groups(item, tolerance):
+            if group.level == "note" and group.name != "settings_differ":
+                found.setdefault(group.name, []).append((item.problem, group))
+    return found
+
+
+def note_advice(comparison: Comparison) -> list[tuple[str, str]]:
+    """Return what to do about every kind of note, once."""
+    return [(name.replace("_", " "), rows[0][1].advice) for name, rows in _notes(comparison).items()]
+
+
+def notes(comparison: Comparison) -> Table:
+    """Return the flags that explain a difference; the gravest are warnings and stand apart."""
+    keys: list[tuple[str, ...]] = []
+    bodies: list[list[Cell]] = []
+    for name, rows in _notes(comparison).items():
+        for problem, group in rows:
+            more = len(group.flags) - 1
+            said = typographic(group.evidence[0]) + (f" (and {count(more, 'more cell')})" if more else "")
+            keys.append((name.replace("_", " "), problem))
+            bodies.append([Cell(group.cells), Cell(said)])
+    caption = "Where each note was found, with the evidence of one cell at the usual tolerance."
+    return Table("notes", caption, ["note", "problem", "where", "evidence"], grouped(keys, bodies), "Notes")

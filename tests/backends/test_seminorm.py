@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from crossbackend import ops, registry
+from crossbackend.interpolating import Interpolating
 from crossbackend.plan import Plan
 from crossbackend.problem import Problem
 from crossbackend.record import Status, relative_error
-from crossbackend.reference import Interpolating
 
 
 def rotation():

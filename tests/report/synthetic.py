@@ -61,6 +61,30 @@ def steps(rng: np.random.Generator, count: int, rejected: int, *, back: bool) ->
     return {f"{side}/t0": t0, f"{side}/t1": t1, f"{side}/accepted": accepted}
 
 
+def ratios(rng: np.random.Generator, accepted: np.ndarray, *, time: bool) -> dict[str, np.ndarray]:
+    """Return what a step may carry: a maximum norm over blocks, whose largest decides."""
+    names = ("y", "a_y", "a_params", *(("a_t",) if time else ()))
+    blocks = {name: np.where(accepted, 0.9, 2.5) * rng.uniform(0.1, 1.0, len(accepted)) for name in names}
+    whole = np.max(list(blocks.values()), axis=0)
+    scale = np.where(accepted, 1.0, np.maximum(1.01 / whole, 1.0))
+    found = {f"backward/ratio_{name}": block * scale for name, block in blocks.items()}
+    found |= {f"backward/share_{name}": (block / whole).astype(np.float32) for name, block in blocks.items()}
+    found["backward/ratio"] = whole * scale
+    found["backward/ratio_state"] = np.maximum(found["backward/ratio_y"], found["backward/ratio_a_y"])
+    found["backward/rms_a_y"] = np.full(len(accepted), 0.1)
+    return found
+
+
+def split(rng: np.random.Generator, error: float, *, additive: bool) -> dict[str, Any]:
+    """Return where a record's error comes from."""
+    share = rng.dirichlet([6, 1, 2, 1])
+    names = ("forward", "reconstruction", "a_y", "a_params")
+    return {
+        "whole": error, "parts": dict(zip(names, (share * error).tolist(), strict=True)),
+        "share": dict(zip(names, share.tolist(), strict=True)), "residual": 1e-5 if additive else 0.4, "replay": 0.0,
+    }  # fmt: skip
+
+
 def record(problem: str, backend: str, stepping: str, norm: str, rtol: float) -> Record:
     """Return one plausible record that finished."""
     shared = stepping == "matched"
@@ -75,10 +99,15 @@ def record(problem: str, backend: str, stepping: str, norm: str, rtol: float) ->
     }  # fmt: skip
     found = Record(f"{problem}-{backend}-{stepping}-{norm}-{rtol:g}", plan, Status.OK, loss=0.25)
     found.arrays = steps(rng, forward, rejected[0], back=False) | steps(rng, backward, rejected[1], back=True)
+    own = np.random.default_rng([len(problem), who, len(norm), round(-np.log10(rtol))])
+    found.arrays |= ratios(own, found.arrays["backward/accepted"], time=backend == "torchdiffeq" and not shared)
+    steps_back = found.steps("backward")
+    assert steps_back is not None
     found.forward = {"nfe": 6 * (forward + rejected[0]) + 2, "accepted": forward, "rejected": rejected[0]}
     found.backward = {
         "nfe": 6 * (backward + rejected[1]) + 2, "accepted": backward, "rejected": rejected[1],
-        "spurious": None, "masked": None,
+        "spurious": int(np.sum(steps_back.spurious)), "masked": int(np.sum(steps_back.masked)),
+        "t_min": -0.3 if backend == "torchdiffeq" and not shared else 0.0, "t_max": 10.0, "y_max": 1.2,
     }  # fmt: skip
     unstable = problem == UNSTABLE
     error = float(rng.uniform(0.4, 1.4)) if unstable else float(rtol * rng.uniform(2, 30))
@@ -91,6 +120,8 @@ def record(problem: str, backend: str, stepping: str, norm: str, rtol: float) ->
         found.error = {"all": error, "y0": error / 2, "params": error, "floor": 3e-13}
     found.reconstruction_error = rtol * 1e5 if unstable else rtol * float(rng.uniform(0.5, 20))
     found.rounding_floor = 2e-14 if shared else None
+    if backend == "scipy" and not shared and rtol == 1e-6 and problem != NO_REFERENCE:
+        found.error_split = split(own, error, additive=not unstable)
     total = found.forward["nfe"] + found.backward["nfe"]
     if not shared:
         base = total * SPEED.get(backend, 1e-4)
@@ -104,7 +135,12 @@ def record(problem: str, backend: str, stepping: str, norm: str, rtol: float) ->
     common = {"solver": backend, "rtol": rtol, "atol": rtol * 1e-2, "first_step": first, "ratio_snapped": shared}
     found.settings = {
         "forward": {**common, "accept": "ratio <= 1" if backend == "torchdiffeq" else "ratio < 1"},
-        "backward": {**common, "norm": "mixed" if shared else norms, "a_t": backend == "torchdiffeq"},
+        "backward": {
+            **common,
+            "norm": "mixed" if shared else norms,
+            "a_t": backend == "torchdiffeq",
+            "across": "max" if shared or backend == "torchdiffeq" else "pooled",
+        },
     }
     found.versions = {"numpy": "2.4.1", backend: "1.2.3"}
     return found

@@ -97,6 +97,7 @@ def test_two_backends_never_share_a_colour_while_there_are_free_ones():
 
 def test_lines_stand_out_from_the_page_in_both_themes():
     found = palette.backends([f"solver-{i}" for i in range(8)] + ["diffrax", "scipy", "torchdiffeq", "julia"])
+    found |= palette.blocks()
     assert min(_contrast(colour.light, "#ffffff") for colour in found.values()) >= 3
     assert min(_contrast(colour.dark, "#181c20") for colour in found.values()) >= 3
 

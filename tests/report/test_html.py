@@ -166,8 +166,10 @@ def test_matched_series_wait_for_their_switch(rendered):
 
 
 def test_warnings_are_said_once_a_problem(pages, rendered):
-    assert rendered["full"].count('<div class="warning">') == 1
-    assert sum("backsolve gradient is not to be trusted" in words for words in pages["full"].words) == 1
+    """An unstable reverse solve, an uncertain reference, and breakpoints that no step ends on: three kinds."""
+    assert rendered["full"].count('<div class="warning">') == 3
+    for advice in ("backsolve gradient is not to be trusted", "declare the breakpoints, or take", "steps over a time"):
+        assert sum(advice in words for words in pages["full"].words) == 1
 
 
 def test_an_interrupted_run_is_named_as_such(rendered):

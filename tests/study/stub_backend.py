@@ -98,7 +98,7 @@ class StubCompiled:
         _misbehave(self.name, self.plan, "record")
         steps = Steps(np.array([0.0]), np.array([1.0]), np.array([True]), 8)
         back = Steps(np.array([1.0]), np.array([0.0]), np.array([True]), 8 if self.plan.norm == "default" else 6)
-        return Outcome(Status.OK, "", self._gradient(), {"": np.ones((2, 2))}, steps, back, 0.0)
+        return Outcome(Status.OK, "", self._gradient(), {"": np.ones((2, 2))}, steps, back, {0.0: 0.0})
 
     def solve(self, rtol, atol):
         log("solve", self.name, self.plan.problem, self.plan.norm, self.plan.stepping, rtol)

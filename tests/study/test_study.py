@@ -39,8 +39,9 @@ def test_a_record_holds_what_was_found(lab):
         "gradient": "backsolve", "dtype": "float64", "device": "cpu", "first_step": None,
     }  # fmt: skip
     assert (record.loss, record.message, record.time) == (1.0, "", None)
-    assert record.forward == {"nfe": 8, "accepted": 1, "rejected": 0}
-    assert record.backward == {"nfe": 8, "accepted": 1, "rejected": 0, "spurious": None, "masked": None}
+    unmeasured = dict.fromkeys(("t_min", "t_max", "y_max"))
+    assert record.forward == {"nfe": 8, "accepted": 1, "rejected": 0, **unmeasured}
+    assert record.backward == {"nfe": 8, "accepted": 1, "rejected": 0, "spurious": None, "masked": None, **unmeasured}
     np.testing.assert_array_equal(record.arrays["gradient/y0"], [1.0, 2.0])
     np.testing.assert_array_equal(record.arrays["forward/ys"], np.ones((2, 2)))
     assert record.settings == {"forward": {"rtol": 1e-4}, "backward": {"rtol": 1e-4}}
