@@ -4,9 +4,11 @@ Importing this loads neither torch, jax nor matplotlib.
 """
 
 import crossbackend.compare
+import crossbackend.explain
+import crossbackend.recipe
 import crossbackend.report  # noqa: F401 - before the functions below take these modules' names
 from crossbackend import ops
-from crossbackend.api import compare, gradient, report, run
+from crossbackend.api import advise, compare, explain, gradient, recipe, report, run
 from crossbackend.errors import UserError
 from crossbackend.load import gallery, load
 from crossbackend.problem import Problem
@@ -18,11 +20,14 @@ __all__ = [
     "Record",
     "Status",
     "UserError",
+    "advise",
     "compare",
+    "explain",
     "gallery",
     "gradient",
     "load",
     "ops",
+    "recipe",
     "report",
     "run",
 ]

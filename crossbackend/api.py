@@ -100,12 +100,13 @@ def compare(folder: str | Path) -> Comparison:
     return compare_run(load_run(Path(folder)))
 
 
-def explain(folder: str | Path, problem: str | None = None, *, rtol: float | None = None) -> Explanation:
-    """Return why results differ for one problem of a stored run; needs neither torch nor jax.
+def explain(run: str | Path | Comparison, problem: str | None = None, *, rtol: float | None = None) -> Explanation:
+    """Return why results differ for one problem of a run; needs neither torch nor jax.
 
     Parameters
     ----------
-    folder : path
+    run : path or Comparison
+        The folder of a stored run, or what `run` or `compare` returned.
     problem : str, optional
         Its name in the run; it may be left out where the run holds one problem.
     rtol : float, optional
@@ -121,13 +122,13 @@ def explain(folder: str | Path, problem: str | None = None, *, rtol: float | Non
     UserError
         Where there is no run, or no such problem or tolerance in it.
     """
-    comparison = compare(folder)
+    comparison = run if isinstance(run, Comparison) else compare(run)
     names = [item.problem for item in comparison.problems]
     if problem is None and len(names) == 1:
         (problem,) = names
     if problem not in names:
         expected = f"one of {', '.join(names)}" if names else "a run that holds records"
-        got = "none" if problem is None else f"{problem!r}, which {folder} does not hold"
+        got = "none" if problem is None else f"{problem!r}, which the run does not hold"
         raise UserError(Mistake("problem", got, expected))
     item = comparison.problems[names.index(problem)]
     rtols = sorted({record.rtol for record in item.records}, reverse=True)
@@ -136,12 +137,13 @@ def explain(folder: str | Path, problem: str | None = None, *, rtol: float | Non
     return Explanation(item, rtol)
 
 
-def advise(folder: str | Path, error: float, *, by: str = "time") -> list[Advice]:
-    """Return the cheapest plan of every problem of a stored run that reaches a relative gradient error.
+def advise(run: str | Path | Comparison, error: float, *, by: str = "time") -> list[Advice]:
+    """Return the cheapest plan of every problem of a run that reaches a relative gradient error.
 
     Parameters
     ----------
-    folder : path
+    run : path or Comparison
+        The folder of a stored run, or what `run` or `compare` returned.
     error : float
         Relative gradient error to reach.
     by : {"time", "nfe"}
@@ -158,7 +160,7 @@ def advise(folder: str | Path, error: float, *, by: str = "time") -> list[Advice
     if by not in BY:
         mistakes.append(Mistake("--by", repr(by), f"one of {', '.join(BY)}"))
     raise_all(mistakes)
-    return advise_run(compare(folder), error, by)
+    return advise_run(run if isinstance(run, Comparison) else compare(run), error, by)
 
 
 def report(folder: str | Path, *, pdf: bool = True) -> list[Path]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from crossbackend.compare import ProblemComparison
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """What explains one problem's results: whose error, which setting, at what price.
 
@@ -44,6 +44,9 @@ class Explanation:
             "flags": [asdict(flag) for flag in item.flags],
             "settings_differ": item.settings_differ,
         }
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def __str__(self) -> str:
         item = self.item

@@ -90,6 +90,49 @@ class TestRun:
             crossbackend.run([problem(), problem()])
 
 
+class TestStored:
+    def run(self):
+        from crossbackend.compare import compare
+        from crossbackend.plan import Plan
+        from crossbackend.record import Record, Status
+        from crossbackend.store import Run
+
+        made = Record("x", Plan("p", "scipy", "default", "native", 1e-6, 1e-8).as_dict(), Status.OK)
+        made.error, made.time = {"all": 1e-5}, {"median_s": 0.25}
+        made.forward = made.backward = {"nfe": 8}
+        return compare(Run(None, records=[made], references={"p": {"status": "ok", "floor": 1e-12}}))  # type: ignore[arg-type]
+
+    def test_a_comparison_in_memory_will_do(self):
+        found = crossbackend.explain(self.run())
+        assert repr(found).startswith("p at rtol 1e-06\n")
+        assert found.as_dict()["problem"] == "p"
+        (advice,) = crossbackend.advise(self.run(), 1e-4)
+        assert [(c.backend, c.cost) for c in advice.choices] == [("scipy", 0.25)]
+
+    @pytest.mark.parametrize(
+        ("call", "words"),
+        [
+            (
+                lambda run: crossbackend.explain(run, "q"),
+                r"problem: got 'q', which the run does not hold, expected one",
+            ),
+            (lambda run: crossbackend.explain(run, rtol=1e-3), r"--rtol: got 0\.001, expected one of 1e-06\."),
+            (lambda run: crossbackend.advise(run, "small"), r"--error: got 'small', expected a positive number\."),
+            (lambda run: crossbackend.advise(run, 1e-4, by="luck"), r"--by: got 'luck', expected one of time, nfe\."),
+        ],
+    )
+    def test_mistakes(self, call, words):
+        with pytest.raises(UserError, match=words):
+            call(self.run())
+
+
+@needs_scipy
+def test_a_recipe_from_python():
+    said = crossbackend.recipe(problem(), "scipy")
+    assert "decay" in said
+    compile(said, "recipe", "exec")
+
+
 def test_lower_without_jax(monkeypatch):
     monkeypatch.setattr(registry, "missing", lambda name: ("jax", "jaxlib"))
     with pytest.raises(

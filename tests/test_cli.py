@@ -185,7 +185,7 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("args", "words"),
         [
-            (["explain", "q"], r"problem: got 'q', which .*run does not hold, expected one of p\."),
+            (["explain", "q"], r"problem: got 'q', which the run does not hold, expected one of p\."),
             (["explain", "p", "--rtol", "1e-7"], r"--rtol: got 1e-07, expected one of 1e-06\."),
             (["advise", "--error", "0"], r"--error: got 0\.0, expected a positive number\. Write for example --error"),
             (["advise", "--error", "nan"], r"--error: got nan, expected a positive number\."),

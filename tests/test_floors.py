@@ -23,8 +23,8 @@ FLOORS = (
         "compare",
         "explain",
     ),
-    ("backends.scipy", "backends.torchdiffeq", "backends.diffrax", "interpolating", "report"),
-    ("finite_differences", "error_split"),
+    ("backends.scipy_gradient", "backends.diffrax_through_steps", "interpolating", "report"),
+    ("backends.scipy", "backends.torchdiffeq", "backends.diffrax", "finite_differences", "error_split"),
     ("reference",),
     ("study",),
     ("api",),
@@ -47,8 +47,15 @@ INSIDE_STUDY = (
 MAY_IMPORT = {
     "torch": ("ops", "adapt", "backends.torchdiffeq", "backends.torchdiffeq_recording"),
     "torchdiffeq": ("backends.torchdiffeq",),
-    "jax": ("ops", "adapt", "lowering", "backends.diffrax", "backends.diffrax_recording"),
-    "diffrax": ("backends.diffrax", "backends.diffrax_recording"),
+    "jax": (
+        "ops",
+        "adapt",
+        "lowering",
+        "backends.diffrax",
+        "backends.diffrax_recording",
+        "backends.diffrax_through_steps",
+    ),
+    "diffrax": ("backends.diffrax", "backends.diffrax_recording", "backends.diffrax_through_steps"),
     "equinox": ("backends.diffrax", "backends.diffrax_recording"),
     "matplotlib": ("report",),
     "jinja2": ("report",),
@@ -176,7 +183,7 @@ PLANTED = {
 
 def test_planted_arrows_are_found():
     assert wrong_arrows(PLANTED, FLOORS, room) == [
-        "backends.diffrax (floor 7) -> backends.scipy (floor 7)",
+        "backends.diffrax (floor 8) -> backends.scipy (floor 8)",
         "errors (floor 0) -> cli (floor 13)",
         "summary (floor 4) -> store (floor 4)",
     ]
