@@ -25,6 +25,7 @@ from crossbackend.interpolating import RTOL, Interpolating, NoReference
 from crossbackend.problem import Problem
 from crossbackend.record import Gradient, Outcome
 
+_BLOWS_UP = "a part of the error is not finite: the reverse solve blows up"
 Advance = Callable[[float, float, np.ndarray], np.ndarray]
 
 
@@ -74,7 +75,16 @@ class ErrorSplit:
             the part of the whole that a part makes up, by projection onto it; the shares and the residual's sum to 1.
             `residual`: |whole - sum of parts| / |whole|. `replay`: how far the plan's own steps, taken again here,
             miss its gradient, over |g*|.
+
+        Raises
+        ------
+        NoReference
+            Where a part does not reach its end, or is not finite: a reverse solve that blows up.
         """
+        with np.errstate(all="ignore"):
+            return self._split(outcome)
+
+    def _split(self, outcome: Outcome) -> dict[str, Any]:
         assert outcome.gradient is not None
         assert outcome.backward is not None
         steps = self._steps(outcome.backward.t0, outcome.backward.t1, outcome.backward.accepted)
@@ -135,6 +145,8 @@ class ErrorSplit:
     def _exactly(self, t0: float, t1: float, z: np.ndarray) -> np.ndarray:
         """Return the augmented state carried exactly from t0 back to t1, split at breakpoints between."""
         adjoint = self.system.function("adjoint")
+        if not np.isfinite(z).all():
+            raise NoReference(_BLOWS_UP)
         for start, end, lo, hi in self.route.chain[::-1]:
             a, b = min(t0, end), max(t1, start)
             if a <= b:
@@ -175,6 +187,8 @@ def _compared(
     parts = {name: _flat(gradient) - truth for name, gradient in alone.items()}
     square = float(whole @ whole) or 1.0
     rest = whole - sum(parts.values())
+    if not np.isfinite(rest).all():
+        raise NoReference(_BLOWS_UP)
     return {
         "whole": float(np.linalg.norm(whole)) / size,
         "parts": {name: float(np.linalg.norm(part)) / size for name, part in parts.items()},

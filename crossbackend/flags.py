@@ -156,9 +156,9 @@ def _unstable(record: Record) -> str:
         return ""
     said = f"integrating back, y misses the stored solution by {error:.2g} of its size, {error / record.rtol:.2g} times"
     said += " rtol"
-    by_time = record.arrays.get("backward/reconstruction")
-    if by_time is not None and len(by_time) > 1:
-        said += f", most at t = {record.arrays['backward/reconstruction_t'][int(np.nanargmax(by_time))]:.4g}"
+    times, by_time = (record.arrays.get(f"backward/reconstruction{end}") for end in ("_t", ""))
+    if times is not None and by_time is not None and len(times) == len(by_time) > 1 and np.isfinite(by_time).all():
+        said += f", most at t = {times[int(np.argmax(by_time))]:.4g}"
     forward, backward = ((getattr(record, which) or {}).get("y_max") for which in ("forward", "backward"))
     if forward and backward and backward > GROWTH * forward:
         said += f"; it grows to {backward / forward:.2g} times the forward solution's largest |y|"

@@ -7,6 +7,7 @@ import pytest
 
 from crossbackend import registry
 from crossbackend.error_split import ErrorSplit
+from crossbackend.interpolating import NoReference
 from crossbackend.load import load
 from crossbackend.plan import Plan
 from crossbackend.record import ERROR_PARTS, Gradient, relative_error
@@ -104,6 +105,13 @@ def test_where_the_reverse_solve_is_unstable_the_residual_says_so():
     _, _, found = split(load("dissipative"))
     assert found["residual"] > 0.1
     assert found["whole"] > 1
+
+
+def test_a_part_that_is_not_finite_is_no_split(monkeypatch):
+    made, outcome, _ = split(load("linear"))
+    monkeypatch.setattr(made, "_step", lambda t0, t1, z: np.full_like(z, np.inf))
+    with pytest.raises(NoReference, match="a part of the error is not finite: the reverse solve blows up"):
+        made.split(outcome)
 
 
 def test_a_wrong_gradient_is_all_residual():
