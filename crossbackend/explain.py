@@ -128,9 +128,13 @@ def sentence(split: dict[str, Any]) -> str:
         "a_params": "the integral of a_params",
     }
     return (
-        f"{words[largest]} makes {share[largest]:.0%} of the error; y and a_y in both passes make "
-        f"{1 - share['a_params']:.0%}, the integral of a_params {share['a_params']:.0%}"
+        f"{words[largest]} makes {_percent(share[largest])} of the error; y and a_y in both passes make "
+        f"{_percent(1 - share['a_params'])}, the integral of a_params {_percent(share['a_params'])}"
     )
+
+
+def _percent(share: float) -> str:
+    return f"{round(100 * share)}%"  # a whole number has no minus zero
 
 
 def _speedups(item: ProblemComparison, rtol: float | None) -> Iterator[str]:

@@ -106,7 +106,7 @@ def size(value: Any) -> str:
 def percent(value: Any) -> str:
     """Return 31 % for 0.31, with a real minus."""
     found = number(value)
-    return NONE if found is None else f"{found * 100:.0f}\u202f%".replace("-", MINUS)
+    return NONE if found is None else f"{round(found * 100)}\u202f%".replace("-", MINUS)
 
 
 def ratio(value: Any) -> str:

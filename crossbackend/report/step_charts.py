@@ -29,7 +29,7 @@ def steps(item: ProblemComparison, names: Names, name: str) -> Chart | None:
     found = {(r.backend, r.norm): r for r in native if r.rtol == rtol}
     columns = [norm for norm in names.norms if any((b, norm) in found for b in names.backends)][:COLUMNS]
     rows = [name for name in names.backends if any((name, norm) in found for norm in columns)]
-    sheet = Sheet(name, 0.85 + 0.82 * len(rows), len(rows), len(columns), WIDE)
+    sheet = Sheet(name, 0.85 + 0.66 * len(rows), len(rows), len(columns), WIDE)
     edges = _edges([r for (b, n), r in found.items() if n in columns and b in rows])
     panels = [
         (panel, _Panel(sheet, panel, found.get((backend, norm)), names, backend, norm))

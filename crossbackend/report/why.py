@@ -80,15 +80,15 @@ def splits(comparison: Comparison) -> Table:
                 words = Cell(f"not measured: {row.get('message', '')}", kind="missing")
                 bodies.append([words, *(num(NONE) for _ in range(len(ERROR_PARTS) + 2))])
                 continue
-            share = [f"{percent(row['share'].get(part))} of it" for part in ERROR_PARTS]
+            share = [percent(row["share"].get(part)) for part in ERROR_PARTS]
             parts = [num(sci(row["parts"].get(p)), s) for p, s in zip(ERROR_PARTS, share, strict=True)]
             bodies.append([num(sci(row["whole"])), *parts, num(percent(row["residual"])), Cell(sentence(row))])
     caption = (
-        "Where the gradient's error comes from: the relative error that each part makes alone, and what it makes up of "
-        "the whole. The residual is what the parts do not add up to."
+        "Where the gradient's error comes from: the relative error that each part makes alone (the forward solve, the "
+        "reverse solve's y, a_y, the integral of a_params), and its share of the whole. The residual is what the parts "
+        "do not add up to."
     )
-    columns = ["problem", "norm", "error", "forward solve", "reverse y", "a_y", "integral of a_params", "residual",
-               "in words"]  # fmt: skip
+    columns = ["problem", "norm", "error", "forward", "reverse y", "a_y", "a_params", "residual", "in words"]
     return Table("splits", caption, columns, grouped(keys, bodies), "Parts of the error", tuple(range(2, 8)))
 
 
