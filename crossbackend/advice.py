@@ -68,16 +68,16 @@ class Advice:
     unknown: list[str] = field(default_factory=list)
 
 
-COSTS: dict[str, Callable[[Record], float | None]] = {
-    "time": lambda record: (record.time or {}).get("median_s"),
-    "nfe": lambda record: _total(record),
-}
-
-
 def _total(record: Record) -> float | None:
     if not record.forward or not record.backward:
         return None
     return float(record.forward["nfe"] + record.backward["nfe"])
+
+
+COSTS: dict[str, Callable[[Record], float | None]] = {
+    "time": lambda record: (record.time or {}).get("median_s"),
+    "nfe": _total,
+}
 
 
 def advise(comparison: Comparison, wanted: float, by: str = "time") -> list[Advice]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from crossbackend.record import Status
 
+Spread = defaultdict[str, defaultdict[str, list[float]]]
+"""Numbers by norm and backend."""
 ADDITIVE = 0.1
 """A residual above this share of the whole error says that the parts of an error do not add up."""
 
@@ -68,7 +70,7 @@ def _unstable(item: ProblemComparison) -> tuple[int, int]:
 
 
 def _savings(problems: Sequence[ProblemComparison]) -> list[str]:
-    by_norm: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    by_norm: Spread = defaultdict(lambda: defaultdict(list))
     for item in problems:
         flagged, cells = _unstable(item)
         if flagged == cells:
@@ -76,17 +78,32 @@ def _savings(problems: Sequence[ProblemComparison]) -> list[str]:
         for saving in item.savings:
             if saving.stepping == "native":
                 by_norm[saving.norm][saving.backend].append(saving.saved)
-    lines = []
-    for norm, by_backend in sorted(by_norm.items()):
-        parts = [
-            f"{_percent(float(np.median(saved)))} in {backend} ({_percent(min(saved))} to {_percent(max(saved))})"
-            for backend, saved in sorted(by_backend.items())
-        ]
-        lines.append(
-            f"At equal tolerance the norm {norm} saves a median of {_and(parts)} of the backward evaluations against "
-            "the library's default."
-        )
-    return lines
+    return [
+        f"At equal tolerance the norm {norm} saves a median of {_spread(by_backend, _percent)} of the backward "
+        "evaluations against the library's default."
+        for norm, by_backend in sorted(by_norm.items())
+    ]
+
+
+def _speedups(problems: Sequence[ProblemComparison]) -> list[str]:
+    by_norm: Spread = defaultdict(lambda: defaultdict(list))
+    for item in problems:
+        for row in item.speedups:
+            if row.stepping == "native" and row.cost == "backward_nfe" and row.factor is not None:
+                by_norm[row.norm][row.backend].append(row.factor)
+    return [
+        f"At equal gradient error the default takes this many times the backward evaluations of {norm}, median over "
+        f"the problems: {_spread(by_backend, '{:.2f}'.format)}."
+        for norm, by_backend in sorted(by_norm.items())
+    ]
+
+
+def _spread(by_backend: Mapping[str, list[float]], shown: Callable[[float], str]) -> str:
+    """Return `MEDIAN in BACKEND (LOWEST to HIGHEST)` for every backend."""
+    return _and([
+        f"{shown(float(np.median(found)))} in {backend} ({shown(min(found))} to {shown(max(found))})"
+        for backend, found in sorted(by_backend.items())
+    ])  # fmt: skip
 
 
 def _rejections(problems: Sequence[ProblemComparison]) -> list[str]:
@@ -112,25 +129,6 @@ def _rejections(problems: Sequence[ProblemComparison]) -> list[str]:
         "Of the rejected backward steps under the libraries' default norms, spurious, for y and a_y alone would have "
         f"accepted them: {_and(parts)}."
     ]
-
-
-def _speedups(problems: Sequence[ProblemComparison]) -> list[str]:
-    by_norm: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for item in problems:
-        for row in item.speedups:
-            if row.stepping == "native" and row.cost == "backward_nfe" and row.factor is not None:
-                by_norm[row.norm][row.backend].append(row.factor)
-    lines = []
-    for norm, by_backend in sorted(by_norm.items()):
-        parts = [
-            f"{float(np.median(found)):.2f} in {backend} ({min(found):.2f} to {max(found):.2f})"
-            for backend, found in sorted(by_backend.items())
-        ]
-        lines.append(
-            f"At equal gradient error the default takes this many times the backward evaluations of {norm}, median "
-            f"over the problems: {_and(parts)}."
-        )
-    return lines
 
 
 def _splits(problems: Sequence[ProblemComparison]) -> list[str]:

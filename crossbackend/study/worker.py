@@ -89,7 +89,8 @@ class Worker:
         """Return (factor, Outcome) of a counting run of the plan with its loss scaled; one factor a sweep."""
         problem = self.problems[key]
         if self.scaling is None or self.scaling[0] != plan.sweep_key:
-            factor = loss_scale(problem, registry.get(plan.backend).library, ys)
+            own = registry.get(plan.backend).library
+            factor = loss_scale(problem, "torch" if own == "jax" and problem.lacks("jax") else own, ys)
             if factor is None:
                 return None, None
             made = registry.get(plan.backend).compile(scaled(problem, factor), plan)

@@ -157,6 +157,22 @@ class TestRuns:
         assert "the parts do not add up" in str(Explanation(found["dissipative"]))
 
 
+def test_a_problem_for_torch_alone_is_scaled_on_scipy_too():
+    from crossbackend.study.worker import Worker
+
+    case = cases.decay()
+    worker = Worker()
+    worker.problems["k"] = case.replace(
+        vector_field={"torch": case.vector_field}, loss={"torch": case.loss}, exact=None, name="torch_only"
+    )
+    plan = Plan("torch_only", "scipy", "default", "native", 1e-4, 1e-6)
+    factor, outcome = worker.scaled("k", plan, {"": np.array([[2.0], [0.5]])})
+    assert factor == pytest.approx(1 / 2.0)  # dL/dys of a mean of two squares is ys itself
+    exact = case.exact(case.params, None)
+    assert outcome.gradient.loss == pytest.approx(exact["loss"], rel=1e-3)
+    assert outcome.gradient.params["rate"] == pytest.approx(exact["params"]["rate"], rel=1e-3)
+
+
 class Dying:
     """A worker that dies of every question but those it knows."""
 
