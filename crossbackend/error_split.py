@@ -122,10 +122,7 @@ class ErrorSplit:
             closest = float(ts[np.argmin(np.abs(ts - t))])
             return closest if abs(closest - t) <= near else t
 
-        return [
-            (output(float(a)), output(float(b)))
-            for a, b in zip(t0[accepted], t1[accepted], strict=True)
-        ]  # fmt: skip
+        return [(output(float(a)), output(float(b))) for a, b in zip(t0[accepted], t1[accepted], strict=True)]
 
     def _gradient(self, steps: Sequence[tuple[float, float]], ys: np.ndarray, advance: Advance) -> Gradient:
         """Return the gradient of a backward pass from the stored ys, shape (len(ts), n), by a way to make a step."""
@@ -178,9 +175,7 @@ def _flat(gradient: Gradient) -> np.ndarray:
     return np.concatenate([np.ravel(array) for _, array in sorted(gradient.arrays.items())])
 
 
-def _compared(
-    exact: Gradient, own: Gradient, alone: Mapping[str, Gradient], replayed: Gradient
-) -> dict[str, Any]:  # fmt: skip
+def _compared(exact: Gradient, own: Gradient, alone: Mapping[str, Gradient], replayed: Gradient) -> dict[str, Any]:
     truth = _flat(exact)
     size = float(np.linalg.norm(truth)) or 1.0
     whole = _flat(own) - truth

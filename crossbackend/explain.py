@@ -12,6 +12,7 @@ from crossbackend.norms import GROUPS
 from crossbackend.record import ERROR_PARTS, usual_rtol
 from crossbackend.speedup import SpeedUp
 from crossbackend.summary import ADDITIVE
+from crossbackend.wording import percent
 
 if TYPE_CHECKING:
     from crossbackend.compare import ProblemComparison
@@ -128,13 +129,9 @@ def sentence(split: dict[str, Any]) -> str:
         "a_params": "the integral of a_params",
     }
     return (
-        f"{words[largest]} makes {_percent(share[largest])} of the error; y and a_y in both passes make "
-        f"{_percent(1 - share['a_params'])}, the integral of a_params {_percent(share['a_params'])}"
+        f"{words[largest]} makes {percent(share[largest])} of the error; y and a_y in both passes make "
+        f"{percent(1 - share['a_params'])}, the integral of a_params {percent(share['a_params'])}"
     )
-
-
-def _percent(share: float) -> str:
-    return f"{round(100 * share)}%"  # a whole number has no minus zero
 
 
 def _speedups(item: ProblemComparison, rtol: float | None) -> Iterator[str]:
@@ -145,7 +142,7 @@ def _speedups(item: ProblemComparison, rtol: float | None) -> Iterator[str]:
     found = {(row.backend, row.stepping, row.norm, row.cost): row for row in item.speedups}
     saved = {(row.backend, row.stepping, row.norm): row for row in item.savings if row.rtol == rtol}
     rows = [
-        [*cell, f"{saved[cell].saved:.0%}" if cell in saved else "–",
+        [*cell, percent(saved[cell].saved) if cell in saved else "–",
          *(_factor(found.get((*cell, cost))) for cost in ("backward_nfe", "time"))]
         for cell in cells
     ]  # fmt: skip

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from crossbackend.flags import LEVELS, Flag
 from crossbackend.record import Record, Status, usual_rtol
+from crossbackend.wording import listed
 
 if TYPE_CHECKING:
     from crossbackend.compare import ProblemComparison
@@ -69,11 +70,7 @@ def _usual_first(flags: Sequence[Flag]) -> list[Flag]:
 
 def _cells(flags: Sequence[Flag], tried: Sequence[Record], shown: Callable[[float], str]) -> str:
     rtols = sorted({flag.rtol for flag in flags if flag.rtol is not None}, reverse=True)
-    parts = [
-        _listed(flag.backend for flag in flags),
-        _listed(f.norm for f in flags),
-        _listed(f.stepping for f in flags),
-    ]
+    parts = [_once(getattr(flag, name) for flag in flags) for name in ("backend", "norm", "stepping")]
     if not rtols:
         return "; ".join(part for part in parts if part)
     share = "every cell" if len(flags) >= len(tried) else f"{len(flags)} of {len(tried)} cells"
@@ -81,7 +78,6 @@ def _cells(flags: Sequence[Flag], tried: Sequence[Record], shown: Callable[[floa
     return f"{share}: {'; '.join(parts)}; rtol {between}"
 
 
-def _listed(names: Iterable[str]) -> str:
-    """Return names, each once, as `a, b and c`."""
-    found = sorted({part for name in names for part in name.split(", ") if part})
-    return "".join(found) if len(found) < 2 else f"{', '.join(found[:-1])} and {found[-1]}"
+def _once(names: Iterable[str]) -> str:
+    """Return names, each once; a flag about several backends holds them in one string."""
+    return listed(sorted({part for name in names for part in name.split(", ") if part}))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crossbackend.record import Status
+from crossbackend.wording import listed, percent
 
 Spread = defaultdict[str, defaultdict[str, list[float]]]
 """Numbers by norm and backend."""
@@ -36,14 +37,14 @@ def _agreement(problems: Sequence[ProblemComparison]) -> list[str]:
         worst = max(a.max_relative_difference or 0.0 for a in cells)
         backends = sorted({name for a in cells for name in a.backends})
         lines.append(
-            f"On {len(good)} of {len(judged)} problems {_and(backends)} give the same gradient, to {worst:.1e} "
+            f"On {len(good)} of {len(judged)} problems {listed(backends)} give the same gradient, to {worst:.1e} "
             "relative, at every tolerance when they take the same steps."
         )
     failing = sorted({p.problem for p in judged if any(a.verdict == "fail" for a in p.matched)})
     if failing:
         lines.append(
-            f"On {_and(failing)} the backends do not agree although they were to take the same steps, and the reverse "
-            "solve is no excuse: look there first."
+            f"On {listed(failing)} the backends do not agree although they were to take the same steps, and the "
+            "reverse solve is no excuse: look there first."
         )
     return lines
 
@@ -79,7 +80,7 @@ def _savings(problems: Sequence[ProblemComparison]) -> list[str]:
             if saving.stepping == "native":
                 by_norm[saving.norm][saving.backend].append(saving.saved)
     return [
-        f"At equal tolerance the norm {norm} saves a median of {_spread(by_backend, _percent)} of the backward "
+        f"At equal tolerance the norm {norm} saves a median of {_spread(by_backend, percent)} of the backward "
         "evaluations against the library's default."
         for norm, by_backend in sorted(by_norm.items())
     ]
@@ -100,7 +101,7 @@ def _speedups(problems: Sequence[ProblemComparison]) -> list[str]:
 
 def _spread(by_backend: Mapping[str, list[float]], shown: Callable[[float], str]) -> str:
     """Return `MEDIAN in BACKEND (LOWEST to HIGHEST)` for every backend."""
-    return _and([
+    return listed([
         f"{shown(float(np.median(found)))} in {backend} ({shown(min(found))} to {shown(max(found))})"
         for backend, found in sorted(by_backend.items())
     ])  # fmt: skip
@@ -118,7 +119,7 @@ def _rejections(problems: Sequence[ProblemComparison]) -> list[str]:
                 counts = row.spurious, row.rejected, row.masked, row.accepted
                 totals[row.backend] = [a + b for a, b in zip(totals[row.backend], counts, strict=True)]
     parts = [
-        f"{_percent(spurious / rejected)} in {backend}"
+        f"{percent(spurious / rejected)} in {backend}"
         + (f" (and {masked} accepted step{'s' if masked > 1 else ''} masked)" if masked else "")
         for backend, (spurious, rejected, masked, _) in sorted(totals.items())
         if rejected
@@ -127,7 +128,7 @@ def _rejections(problems: Sequence[ProblemComparison]) -> list[str]:
         return []
     return [
         "Of the rejected backward steps under the libraries' default norms, spurious, for y and a_y alone would have "
-        f"accepted them: {_and(parts)}."
+        f"accepted them: {listed(parts)}."
     ]
 
 
@@ -144,12 +145,8 @@ def _splits(problems: Sequence[ProblemComparison]) -> list[str]:
         return []
     return [
         f"On {len(most)} of {len(shares)} problems the forward solve makes most of the gradient's error in SciPy "
-        f"({_percent(min(most))} to {_percent(max(most))}), which no norm of the backward solve can change."
+        f"({percent(min(most))} to {percent(max(most))}), which no norm of the backward solve can change."
     ]
-
-
-def _percent(share: float) -> str:
-    return f"{round(100 * share):d} %".replace("-", "−")
 
 
 def _status(problems: Sequence[ProblemComparison], damaged: Sequence[str]) -> list[str]:
@@ -158,15 +155,11 @@ def _status(problems: Sequence[ProblemComparison], damaged: Sequence[str]) -> li
     lines = []
     if bad:
         by_status = sorted({str(r.status) for r in bad})
-        lines.append(f"{len(bad)} of {len(records)} plans did not finish: {_and(by_status)}.")
+        lines.append(f"{len(bad)} of {len(records)} plans did not finish: {listed(by_status)}.")
     uncertain = [p.problem for p in problems if p.reference.get("status") in ("uncertain", "failed")]
     if uncertain:
-        lines.append(f"No reference gradient for {_and(uncertain)}: errors are not shown there.")
+        lines.append(f"No reference gradient for {listed(uncertain)}: errors are not shown there.")
     if damaged:
         files = "1 file was" if len(damaged) == 1 else f"{len(damaged)} files were"
         lines.append(f"{files} damaged and skipped.")
     return lines
-
-
-def _and(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "crossbackend"
 FLOORS = (
-    ("errors", "tree", "machine", "dense", "snapping"),
+    ("errors", "tree", "machine", "dense", "snapping", "wording"),
     ("norms", "ops", "adapt", "new"),
     ("ratios", "problem"),
     ("record", "bound", "plan", "load"),

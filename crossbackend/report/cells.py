@@ -6,9 +6,10 @@ from typing import Any
 
 from crossbackend.compare import AT_FLOOR, Comparison
 from crossbackend.record import Record, Status
-from crossbackend.report.formats import NONE, clean, join, number, sci, seconds, size, tolerance, whole
+from crossbackend.report.formats import NONE, clean, number, sci, seconds, size, tolerance, whole
 from crossbackend.report.names import Names, at, failed, sweeps, total_nfe
 from crossbackend.report.table import Cell, Table, grouped, head, num
+from crossbackend.wording import listed
 
 _PLAN = ("problem", "backend", "stepping", "norm", "rtol", "atol", "gradient", "dtype", "device")
 _PARTS = {
@@ -110,8 +111,8 @@ def failures(comparison: Comparison) -> Table:
         status, backend, message, _ = key
         own = merged[key]
         cells = _where(own)
-        rtols = join(tolerance(r) for r in sorted({r.rtol for r in own}, reverse=True))
-        problems = join(dict.fromkeys(r.problem for r in own))
+        rtols = listed(tolerance(r) for r in sorted({r.rtol for r in own}, reverse=True))
+        problems = listed(dict.fromkeys(r.problem for r in own))
         keys.append((status.replace("_", " "), backend))
         bodies.append([Cell(problems), Cell(f"{cells}; rtol {rtols}"), Cell(message, note=own[0].status.advice)])
     caption = "Plans without a result: the library's words, and what to do."
@@ -123,7 +124,7 @@ def _where(records: list[Record]) -> str:
     norms: dict[str, dict[str, None]] = {}
     for record in records:
         norms.setdefault(record.stepping, {})[record.norm] = None
-    return "; ".join(f"{stepping}: {join(found)}" for stepping, found in norms.items())
+    return "; ".join(f"{stepping}: {listed(found)}" for stepping, found in norms.items())
 
 
 def declined(comparison: Comparison) -> Table:

@@ -9,9 +9,10 @@ from typing import Any
 from crossbackend.compare import ProblemComparison, SpeedUp
 from crossbackend.record import ERROR_PARTS
 from crossbackend.report.draw import Chart, Mark, Sheet, drawing, log_axis
-from crossbackend.report.formats import clean, join, number, ratio, sci, tolerance
+from crossbackend.report.formats import clean, number, ratio, sci, tolerance
 from crossbackend.report.names import Names
 from crossbackend.report.palette import INK, PAPER, SOFT, norm_style
+from crossbackend.wording import listed
 
 COST_WORDS = {"backward_nfe": "backward evaluations", "time": "time"}
 PART_WORDS = {
@@ -81,7 +82,7 @@ def splits(item: ProblemComparison, names: Names, name: str) -> Chart | None:
     sheet.figure.subplots_adjust(left=0.19, right=0.98, top=0.96, bottom=0.19)
     label = (
         f"{item.problem}: relative gradient error from the forward solve, from the reverse solve's y, from a_y and "
-        f"from the integral of a_params, each alone, and the whole, under {join(row['norm'] for row in found)}"
+        f"from the integral of a_params, each alone, and the whole, under {listed(row['norm'] for row in found)}"
     )
     return sheet.finish(item.problem, clean(label), f"rtol {tolerance(found[0].get('rtol'))}, SciPy, native")
 

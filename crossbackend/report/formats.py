@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -118,12 +118,6 @@ def ratio(value: Any) -> str:
 def typographic(text: str) -> str:
     """Return a sentence with 6.0e-13 written as 6.0×10⁻¹³."""
     return _E_NOTATION.sub(lambda m: f"{m[1]}×{power(int(m[2]))}", text)
-
-
-def join(names: Iterable[str]) -> str:
-    """Return `a, b and c`."""
-    found = list(names)
-    return "".join(found) if len(found) < 2 else f"{', '.join(found[:-1])} and {found[-1]}"
 
 
 def count(n: int, one: str, many: str | None = None) -> str:

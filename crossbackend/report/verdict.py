@@ -10,9 +10,10 @@ from crossbackend.compare import MATCHED_TOLERANCE, Agreement, Comparison, Probl
 from crossbackend.flag_groups import FlagGroup
 from crossbackend.flag_groups import grouped as grouped_flags
 from crossbackend.record import Record, Status
-from crossbackend.report.formats import count, join, ratio, sci, tolerance, typographic, whole
+from crossbackend.report.formats import count, ratio, sci, tolerance, typographic, whole
 from crossbackend.report.names import Names, at, failed
 from crossbackend.report.table import Cell, Table, grouped, head, num
+from crossbackend.wording import listed
 
 WORDS = {"pass": "✓ pass", "unstable": "▲ unstable", "fail": "✕ fail", "missing": "– missing"}
 VERDICTS = tuple(WORDS)
@@ -79,9 +80,9 @@ def _judged(_: ProblemComparison, cell: Agreement) -> Cell:
 
 
 def _pair(cell: Agreement) -> str:
-    said = [f"gradients from {join(cell.backends)}" if cell.backends else "no gradient"]
+    said = [f"gradients from {listed(cell.backends)}" if cell.backends else "no gradient"]
     if cell.worst_pair:
-        said.append(f"worst pair {join(cell.worst_pair)}")
+        said.append(f"worst pair {listed(cell.worst_pair)}")
     if cell.rounding_floor is not None:
         said.append(f"one ulp in the stored solution moves the gradient by {sci(cell.rounding_floor)}")
     return "; ".join(said)
@@ -149,4 +150,4 @@ def _range(low: float, high: float, *, times: bool = False) -> str:
 
 
 def _statuses(records: Iterable[Record]) -> str:
-    return join(sorted({str(record.status).replace("_", " ") for record in records}))
+    return listed(sorted({str(record.status).replace("_", " ") for record in records}))

@@ -10,10 +10,11 @@ from crossbackend.compare import UNSTABLE_FACTOR, Comparison, ProblemComparison
 from crossbackend.record import Status
 from crossbackend.report import cells, charts, costs, explain_charts, step_charts, verdict, why
 from crossbackend.report.draw import Chart
-from crossbackend.report.formats import count, join, moment, seconds, size, typographic, values, whole
+from crossbackend.report.formats import count, moment, seconds, size, typographic, values, whole
 from crossbackend.report.names import Names, at, failed, names_of
 from crossbackend.report.problems import ProblemView, problem_view
 from crossbackend.report.table import Table
+from crossbackend.wording import listed
 
 TITLE = "Are the gradients the same?"
 
@@ -99,7 +100,7 @@ def _summary(comparison: Comparison) -> list[str]:
 
 
 def _facts(about: dict[str, Any], machine: dict[str, Any], names: Names) -> str:
-    parts = [join(names.backends)] if names.backends else []
+    parts = [listed(names.backends)] if names.backends else []
     if machine.get("processor"):
         cores = machine.get("cores")
         parts.append(f"{values(machine['processor'])}" + (f", {cores} cores" if cores else ""))

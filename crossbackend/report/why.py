@@ -10,9 +10,10 @@ from crossbackend.flag_groups import FlagGroup
 from crossbackend.flag_groups import grouped as flag_groups
 from crossbackend.norms import GROUPS
 from crossbackend.record import ERROR_PARTS
-from crossbackend.report.formats import NONE, count, join, percent, sci, tolerance, typographic, values, whole
+from crossbackend.report.formats import NONE, count, percent, sci, tolerance, typographic, values, whole
 from crossbackend.report.names import Names, usual
 from crossbackend.report.table import Cell, Table, grouped, num
+from crossbackend.wording import listed
 
 
 def settings(comparison: Comparison, names: Names) -> Table:
@@ -31,7 +32,7 @@ def settings(comparison: Comparison, names: Names) -> Table:
     for key in sorted(merged, key=lambda k: (k[0] != "native", k[1] != "forward", str(k[2]), k[3])):
         stepping, which, setting, shown = key
         norms, problems = merged[key]
-        where = join(norms) if len(problems) == everywhere else f"{join(norms)}; {join(problems)}"
+        where = listed(norms) if len(problems) == everywhere else f"{listed(norms)}; {listed(problems)}"
         keys.append((f"{stepping}, {which}", str(setting).replace("_", " ")))
         bodies.append([*(Cell(text) for text in shown), Cell(where)])
     caption = (

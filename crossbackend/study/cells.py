@@ -10,7 +10,7 @@ from crossbackend import registry
 from crossbackend.digest import plan_digest
 from crossbackend.plan import Choice, Plan, plans
 from crossbackend.problem import Problem
-from crossbackend.record import Record, Status
+from crossbackend.record import Record, Status, usual_rtol
 from crossbackend.store import Run
 from crossbackend.study.pool import Failed, WorkerHandle
 
@@ -40,6 +40,14 @@ def cells(problems: Sequence[Problem], choice: Choice, digests: Mapping[str, str
         for problem in problems
         for plan in plans(problem, choice)
     ]
+
+
+def usual_rtols(cells: Sequence[Cell]) -> dict[tuple[str, ...], float]:
+    """Return the rtol that stands for every sweep of a run, by the sweep's key."""
+    found: dict[tuple[str, ...], list[float]] = {}
+    for cell in cells:
+        found.setdefault(cell.plan.sweep_key, []).append(cell.plan.rtol)
+    return {key: rtol for key, rtols in found.items() if (rtol := usual_rtol(rtols)) is not None}
 
 
 def set_aside(cells: Sequence[Cell], digests: Mapping[str, str], run: Run) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from crossbackend import registry
 from crossbackend.errors import UserError
 from crossbackend.problem import Problem
-from crossbackend.record import Outcome, Record, Status, from_outcome, usual_rtol
+from crossbackend.record import Outcome, Record, Status, from_outcome
 from crossbackend.study.cells import Cell
 from crossbackend.study.explained import explain
 from crossbackend.study.pool import Failed
@@ -28,10 +28,9 @@ def run_lane(study: Study, backend: str) -> None:
             _lose(study, [cell for cell in mine if cell.digest in study.todo], lost)
             continue
         for sweep in _sweeps(study, problem, backend, mine):
-            usual = usual_rtol(cell.plan.rtol for cell in sweep)
             for cell in sweep:
                 if cell.digest in study.todo:
-                    _run(study, cell, usual=cell.plan.rtol == usual)
+                    _run(study, cell)
             _warm(study, sweep)
 
 
@@ -56,15 +55,15 @@ def _lose(study: Study, cells: list[Cell], error: Failed) -> None:
         _keep(study, cell, Record(cell.digest, cell.plan.as_dict(), error.status, error.message))
 
 
-def _run(study: Study, cell: Cell, *, usual: bool) -> None:
-    """Make one counting run, and measure what explains it; `usual` where its rtol stands for the sweep."""
+def _run(study: Study, cell: Cell) -> None:
+    """Make one counting run, and measure what explains it."""
     plan = cell.plan
     try:
         outcome, settings = study.workers[plan.backend].ask(cell.problem, "record", plan=plan)
         outcome = checked(outcome)
         record = from_outcome(cell.digest, plan.as_dict(), outcome, settings)
         if study.options.explain:
-            explain(study, cell, record, outcome, usual=usual)
+            explain(study, cell, record, outcome)
     except Failed as error:
         record = Record(cell.digest, plan.as_dict(), error.status, error.message)
     except UserError as error:  # an operation that the lowering lacks, say

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ from crossbackend.store import Run, load_run, write_json, write_record, write_re
 from crossbackend.study.pool import Failed
 from crossbackend.study.state import Study
 
+MADE_BY = f"crossbackend {version('crossbackend')}"
+
 
 def has_reference(problem: Problem, digest: str, run: Run) -> bool:
-    """Whether a run holds the reference and the card of a problem as it is now."""
-    return run.references.get(problem.name, {}).get("digest") == digest and problem.name in run.cards
+    """Whether a run holds the reference and the card of a problem as it is now, made by this version."""
+    about = run.references.get(problem.name, {})
+    return (about.get("digest"), about.get("made_by")) == (digest, MADE_BY) and problem.name in run.cards
 
 
 def run_references(study: Study) -> None:
@@ -27,7 +31,7 @@ def run_references(study: Study) -> None:
     for problem in study.references:
         try:
             about, arrays, card = study.workers["reference"].ask(problem, "reference")
-            about["digest"] = study.digests[problem.name]
+            about |= {"digest": study.digests[problem.name], "made_by": MADE_BY}
         except (Failed, UserError) as error:
             # Without a digest, so that it is tried again the next time.
             about, arrays, card = _failed(problem, str(error)), {}, _bare_card(problem)

@@ -17,7 +17,8 @@ from crossbackend.plan import Choice, check_choice
 from crossbackend.problem import Problem
 from crossbackend.record import FORMAT, Record, Status
 from crossbackend.store import Run, load_run, prepare, write_json
-from crossbackend.study.cells import RETRIED, Cell, cells, set_aside
+from crossbackend.study.cells import RETRIED, Cell, cells, set_aside, usual_rtols
+from crossbackend.study.explained import lacks
 from crossbackend.study.lane import run_lane
 from crossbackend.study.options import Options
 from crossbackend.study.references import fill_errors, has_reference, run_references
@@ -88,11 +89,15 @@ def _study(problems: Sequence[Problem], choice: Choice, options: Options, known:
     set_aside(every, digests, known)
     current = {cell.digest for cell in every}
     there = {r.digest: r for r in known.records if r.digest in current and r.status not in RETRIED}
+    usual = usual_rtols(every)
+    if options.explain:  # of a run without it, or of other tolerances
+        unexplained = {c.digest for c in every if c.digest in there and lacks(there[c.digest], c.plan, usual)}
+        there = {digest: record for digest, record in there.items() if digest not in unexplained}
     records = {} if options.force else there
     todo = {cell.digest for cell in every if cell.digest not in records}
     to_time = {cell.digest for cell in every if options.timing and _wants_time(cell, records.get(cell.digest))}
     references = [p for p in problems if options.force or not has_reference(p, digests[p.name], known)]
-    return Study(problems, choice, options, every, todo, to_time, references, digests, records)
+    return Study(problems, choice, options, every, todo, to_time, references, digests, records, usual)
 
 
 def _wants_time(cell: Cell, record: Record | None) -> bool:

@@ -39,6 +39,8 @@ class Study:
         What is stored by now, by digest.
     lost : dict of (problem, library) to Failed
         Problems whose functions brought the worker down when they were tried.
+    usual : dict of tuple to float
+        The rtol that stands for a sweep, by its key.
     warmed : dict
         Seconds of compiling and of the first call, by sweep.
     """
@@ -52,6 +54,7 @@ class Study:
     references: list[Problem]
     digests: dict[str, str]
     records: dict[str, Record]
+    usual: dict[tuple[str, ...], float]
     lost: dict[tuple[str, str], Failed] = field(default_factory=dict)
     warmed: dict[tuple[str, ...], dict[str, float]] = field(default_factory=dict)
     workers: dict[str, WorkerHandle] = field(default_factory=dict)

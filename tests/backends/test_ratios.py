@@ -95,27 +95,25 @@ def test_integrals_that_a_norm_leaves_out_are_left_out_of_its_blocks(backend):
 
 def test_calls_for_a_first_step_are_no_attempts(backend):
     """A norm that counts its calls is called three times more for every chosen first step, and those are not kept."""
-    calls = []
+    calls, restarts = [], 7
 
     def counting(blocks):
-        calls.append(1)
+        if backend == "diffrax":  # its norm is traced once and run many times
+            import jax
+
+            jax.debug.callback(lambda: calls.append(1))
+        else:
+            calls.append(1)
         return sum(abs(block).max() for block in blocks.values())
 
-    if registry.get(backend).library == "jax" and backend != "scipy":
-        steps = solves.record("forced:8", backend, "mixed", "matched", 1e-5).backward
-        assert len(steps.seen["ratio"]) == len(steps.t0) == len(steps.accepted)
-        # Hairer's three calls at a restart would be attempts of length 0 or have no decision of their own.
-        np.testing.assert_array_equal(steps.accepted, steps.seen["ratio"] < 1)
-        return
     problem = solves.problem("forced", 8).replace(norms={"counting": counting})
-    made = registry.get(backend).compile(problem, Plan("forced8", backend, "counting", "native", 1e-5, 1e-7))
+    stepping = "matched" if backend == "diffrax" else "native"  # natively it chooses no first step
+    made = registry.get(backend).compile(problem, Plan("forced8", backend, "counting", stepping, 1e-5, 1e-7))
     made.solve(1e-5, 1e-7)
     bare = len(calls)
-    calls.clear()
     steps = made.record(1e-5, 1e-7).backward
-    restarts = 7
     assert len(steps.seen["ratio"]) == len(steps.t0) == bare - 3 * restarts
-    assert len(calls) > bare  # the meter asks the callable for its parts as well
+    assert len(calls) > 2 * bare  # the meter asks the callable for its parts as well
 
 
 def test_recording_keeps_the_steps_of_the_untouched_torchdiffeq():

@@ -13,6 +13,7 @@ from crossbackend.plan import Choice
 from crossbackend.problem import Problem
 from crossbackend.store import load_run, prepare, write_json, write_reference
 from crossbackend.study import Options, run_study
+from crossbackend.study.references import MADE_BY
 
 PROBLEM = """
 import numpy as np
@@ -62,7 +63,7 @@ class Lab:
         for problem in (p if isinstance(p, Problem) else load(p) for p in problems):
             card = {"format": 1, "name": problem.name, "ts": list(problem.ts)}
             write_json(self.out / "problems" / f"{problem.name}.json", card)
-            about = {"status": "ok", "floor": 1e-12, "digest": problem_digest(problem)}
+            about = {"status": "ok", "floor": 1e-12, "digest": problem_digest(problem), "made_by": MADE_BY}
             write_reference(self.out, problem.name, about, {"gradient/y0": problem.data["gradient"] * 1.001})
 
     def run(self, *paths, backends="abc", steppings=("native",), norms=("default",), rtols=None, **options):

@@ -1,5 +1,6 @@
 """What a run measures to explain itself, on real backends, and what comes of a failure there."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,7 @@ from crossbackend import api, ops
 from crossbackend.plan import Plan
 from crossbackend.problem import Problem
 from crossbackend.record import Gradient, Outcome, Record, Status, Steps, from_outcome
-from crossbackend.study.explained import explain
+from crossbackend.study.explained import explain, lacks
 from crossbackend.study.pool import Failed
 from tests import cases
 from tests.test_adjoint import zero_initialised
@@ -192,13 +193,13 @@ def cell(**known):
     gradient = Gradient(1.0, {"": np.ones(2)}, {})
     outcome = Outcome(Status.OK, "", gradient, {"": np.ones((2, 2))}, Steps(t1, t0, np.array([True]), 8), back)
     made = SimpleNamespace(plan=plan, problem=None)
-    study = SimpleNamespace(workers={"scipy": Dying(**known)})
+    study = SimpleNamespace(workers={"scipy": Dying(**known)}, usual={plan.sweep_key: 1e-6})
     return study, made, from_outcome("x", plan.as_dict(), outcome, {}), outcome
 
 
 def test_a_worker_that_dies_of_an_explanation_leaves_the_record_and_the_reason():
     study, made, record, outcome = cell()
-    explain(study, made, record, outcome, usual=True)
+    explain(study, made, record, outcome)
     assert record.status == Status.OK
     assert record.scaled == {"message": "the scaled loss was not run: the worker ended with exit code 7"}
     assert record.error_split == {"message": "the worker ended with exit code 7"}
@@ -207,20 +208,55 @@ def test_a_worker_that_dies_of_an_explanation_leaves_the_record_and_the_reason()
 def test_a_scaled_loss_that_fails_is_told():
     bad = Outcome(Status.DIVERGED, "backward solve: too far")
     study, made, record, outcome = cell(scaled=(1e5, bad), error_split={"message": "m"})
-    explain(study, made, record, outcome, usual=True)
+    explain(study, made, record, outcome)
     assert record.scaled["message"] == "with the loss times 1e+05 it ended diverged"
     assert record.scaled["backward"] is None
     assert record.error_split == {"message": "m"}
 
 
-def test_a_loss_without_a_scale_leaves_none():
+def test_a_loss_without_a_scale_says_so():
     study, made, record, outcome = cell(scaled=(None, None), error_split={})
-    explain(study, made, record, outcome, usual=False)
-    assert (record.scaled, record.error_split) == (None, None)
+    explain(study, made, record, outcome)
+    assert record.scaled == {"message": "the loss does not depend on the solution, so it has no other scale"}
 
 
 def test_a_failed_plan_is_not_explained():
     study, made, _, outcome = cell()
     record = Record("x", made.plan.as_dict(), Status.DIVERGED)
-    explain(study, made, record, outcome, usual=True)
+    explain(study, made, record, outcome)
     assert (record.scaled, record.error_split) == (None, None)
+
+
+class TestResume:
+    def record(self, **changes):
+        study, made, record, _ = cell()
+        for name, value in changes.items():
+            setattr(record, name, value)
+        return record, made.plan, study.usual
+
+    def test_a_record_without_its_explanations_is_made_again(self):
+        assert lacks(*self.record())
+        assert lacks(*self.record(scaled={"factor": 2.0}))
+        assert lacks(*self.record(error_split={"message": "m"}))
+        assert not lacks(*self.record(scaled={"message": "m"}, error_split={"message": "m"}))
+        assert not lacks(*self.record(status=Status.DIVERGED))
+
+    @pytest.mark.parametrize("changes", [{"rtol": 1e-4}, {"stepping": "matched"}, {"backend": "diffrax"}])
+    def test_other_plans_are_not_taken_apart(self, changes):
+        record, plan, usual = self.record(scaled={"message": "m"})
+        assert not lacks(record, dataclasses.replace(plan, **changes), usual)
+
+    def test_a_run_without_explanations_is_explained_by_the_next(self, tmp_path):
+        common = {"backends": "scipy", "norms": "default", "steppings": "native", "timing": False, "progress": False}
+        first = api.run("linear", rtols=(1e-6, 1e-8), out=tmp_path / "run", explain=False, **common)
+        second = api.run("linear", rtols=(1e-6, 1e-8), out=tmp_path / "run", **common)
+        assert (first.problems[0].splits, [s["rtol"] for s in second.problems[0].splits]) == ([], [1e-6])
+        before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "records").iterdir()}
+        api.run("linear", rtols=(1e-6, 1e-8), out=tmp_path / "run", **common)
+        assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "records").iterdir()} == before
+
+    def test_a_tolerance_added_later_is_taken_apart_only_if_it_stands_for_the_sweep(self, tmp_path):
+        common = {"backends": "scipy", "norms": "default", "steppings": "native", "timing": False, "progress": False}
+        api.run("linear", rtols=1e-6, out=tmp_path / "run", **common)
+        found = api.run("linear", rtols=(1e-6, 1e-8), out=tmp_path / "run", **common)
+        assert [s["rtol"] for s in found.problems[0].splits] == [1e-6]

@@ -11,6 +11,7 @@ import pytest
 
 from crossbackend import machine
 from crossbackend.compare import compare
+from crossbackend.digest import problem_digest
 from crossbackend.errors import UserError
 from crossbackend.load import load
 from crossbackend.plan import Choice
@@ -300,6 +301,22 @@ class TestMistakes:
         path.write_text(path.read_text().replace("np.ones(2)", "np.random.default_rng().normal(size=2)"))
         with pytest.raises(UserError, match=r"got another problem when it is run again.* Seed what is random in it"):
             lab.run(path, backends="a")
+
+
+def test_a_reference_of_another_version_is_made_again(lab):
+    """What a reference holds changes between versions: the leaves' finite differences came with 0.2."""
+    from crossbackend.study.references import MADE_BY, has_reference
+
+    path = lab.problem()
+    lab.reference(path)
+    digest = problem_digest(load(path))
+    stored = lab.stored()
+    assert has_reference(load(path), digest, stored)
+    for about in ({"made_by": "crossbackend 0.1.0"}, {"made_by": None}):
+        stored.references["p"] |= about
+        assert not has_reference(load(path), digest, stored)
+    stored.references["p"] |= {"made_by": MADE_BY, "digest": "other"}
+    assert not has_reference(load(path), digest, stored)
 
 
 def test_a_problem_made_in_memory_travels(lab):
