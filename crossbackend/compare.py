@@ -14,14 +14,14 @@ from crossbackend.record import Record
 from crossbackend.rejections import Rejections, rejections
 from crossbackend.speedup import AT_FLOOR, Saving, SpeedUp, savings, speedups
 from crossbackend.store import Run
-from crossbackend.summary import sentences
+from crossbackend.summary import Point, points
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
     "AT_FLOOR", "MATCHED_TOLERANCE", "UNCERTAIN_FLOOR", "UNSTABLE_FACTOR", "WANTED",
-    "Agreement", "Comparison", "Flag", "ProblemComparison", "Rejections", "Saving", "SpeedUp", "compare",
+    "Agreement", "Comparison", "Flag", "Point", "ProblemComparison", "Rejections", "Saving", "SpeedUp", "compare",
 ]  # fmt: skip
 
 UNCERTAIN_FLOOR = 1e-5
@@ -133,9 +133,13 @@ class Comparison:
                 del row[name]
         return pd.json_normalize(rows)
 
+    def points(self) -> list[Point]:
+        """Say the main results in a few sentences made from the numbers, each with what it is about."""
+        return points(self.problems, self.damaged)
+
     def summary(self) -> list[str]:
-        """Say the main results in a few sentences made from the numbers."""
-        return sentences(self.problems, self.damaged)
+        """Return the sentences of `points` alone."""
+        return [point.text for point in self.points()]
 
 
 def compare(run: Run) -> Comparison:

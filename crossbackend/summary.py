@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crossbackend.record import Status
+from crossbackend.record import Status, usual_rtol
 from crossbackend.wording import listed, percent
 
 Spread = defaultdict[str, defaultdict[str, list[float]]]
@@ -20,12 +21,28 @@ if TYPE_CHECKING:
     from crossbackend.compare import ProblemComparison
 
 
-def sentences(problems: Sequence[ProblemComparison], damaged: Sequence[str]) -> list[str]:
-    """Say whether the backends agree, what is wrong and why, what the norms save, what failed."""
-    return [
-        *_agreement(problems), *_flags(problems), *_rejections(problems), *_savings(problems), *_speedups(problems),
-        *_splits(problems), *_status(problems, damaged),
-    ]  # fmt: skip
+@dataclass(frozen=True)
+class Point:
+    """One result in words: what it is about, and the sentence."""
+
+    topic: str
+    text: str
+
+
+def points(problems: Sequence[ProblemComparison], damaged: Sequence[str]) -> list[Point]:
+    """Say whether the backends agree, what is wrong and why, what the norms save, what it took, what failed."""
+    said = {
+        "Same steps": _agreement(problems),
+        "Own steps": _by_themselves(problems),
+        "Reverse solve": _flags(problems),
+        "Rejected steps": _rejections(problems),
+        "Equal tolerance": _savings(problems),
+        "Equal error": _speedups(problems),
+        "Whose error": _splits(problems),
+        "Time": _times(problems),
+        "Missing": _status(problems, damaged),
+    }
+    return [Point(topic, text) for topic, lines in said.items() for text in lines]
 
 
 def _agreement(problems: Sequence[ProblemComparison]) -> list[str]:
@@ -49,6 +66,26 @@ def _agreement(problems: Sequence[ProblemComparison]) -> list[str]:
     return lines
 
 
+def _by_themselves(problems: Sequence[ProblemComparison]) -> list[str]:
+    """Say how far gradients differ where every library takes its own steps, at the usual tolerance."""
+    stable = [item for item in problems if not _all_unstable(item)]
+    rtol = usual_rtol(a.rtol for item in stable for a in item.native if a.max_relative_difference is not None)
+    found = {}
+    for item in stable:
+        here = [a.max_relative_difference for a in item.native if a.rtol == rtol]
+        if known := [difference for difference in here if difference is not None]:
+            found[item.problem] = max(known)
+    if not found:
+        return []
+    low, high = min(found, key=lambda name: found[name]), max(found, key=lambda name: found[name])
+    if not found[high]:
+        return []  # a backend beside itself
+    span = f"{found[low]:.1e} on {low}"
+    if high != low:
+        span += f" to {found[high]:.1e} on {high}"
+    return [f"As the libraries run by themselves, their gradients differ by {span} at rtol {rtol:g}."]
+
+
 def _flags(problems: Sequence[ProblemComparison]) -> list[str]:
     lines = []
     for item in problems:
@@ -70,11 +107,15 @@ def _unstable(item: ProblemComparison) -> tuple[int, int]:
     return flagged, sum(record.status != Status.UNSUPPORTED for record in item.records)
 
 
+def _all_unstable(item: ProblemComparison) -> bool:
+    flagged, cells = _unstable(item)
+    return flagged == cells
+
+
 def _savings(problems: Sequence[ProblemComparison]) -> list[str]:
     by_norm: Spread = defaultdict(lambda: defaultdict(list))
     for item in problems:
-        flagged, cells = _unstable(item)
-        if flagged == cells:
+        if _all_unstable(item):
             continue  # what is saved on a wrong gradient is no saving
         for saving in item.savings:
             if saving.stepping == "native":
@@ -109,27 +150,28 @@ def _spread(by_backend: Mapping[str, list[float]], shown: Callable[[float], str]
 
 def _rejections(problems: Sequence[ProblemComparison]) -> list[str]:
     """Say how many rejections under the libraries' default norms were spurious, and what was masked."""
-    totals: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+    totals: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     for item in problems:
-        flagged, cells = _unstable(item)
-        if flagged == cells:
+        if _all_unstable(item):
             continue
         for row in item.rejections:
             if row.stepping == "native" and row.norm == "default":
-                counts = row.spurious, row.rejected, row.masked, row.accepted
+                counts = row.spurious, row.rejected, row.masked
                 totals[row.backend] = [a + b for a, b in zip(totals[row.backend], counts, strict=True)]
-    parts = [
-        f"{percent(spurious / rejected)} in {backend}"
-        + (f" (and {masked} accepted step{'s' if masked > 1 else ''} masked)" if masked else "")
-        for backend, (spurious, rejected, masked, _) in sorted(totals.items())
-        if rejected
-    ]
-    if not parts:
-        return []
-    return [
-        "Of the rejected backward steps under the libraries' default norms, spurious, for y and a_y alone would have "
-        f"accepted them: {listed(parts)}."
-    ]
+    shares = [f"{percent(found[0] / found[1])} in {name}" for name, found in sorted(totals.items()) if found[1]]
+    masked = [f"{found[2]} in {name}" for name, found in sorted(totals.items()) if found[2]]
+    lines = []
+    if shares:
+        lines.append(
+            "Under the libraries' default norms, y and a_y alone would have accepted this share of the backward steps "
+            f"that were rejected (spurious rejections): {listed(shares)}."
+        )
+    if masked:
+        lines.append(
+            "The other way round, so many steps were accepted that y and a_y alone would have rejected (masked steps): "
+            f"{listed(masked)}."
+        )
+    return lines
 
 
 def _splits(problems: Sequence[ProblemComparison]) -> list[str]:
@@ -147,6 +189,37 @@ def _splits(problems: Sequence[ProblemComparison]) -> list[str]:
         f"On {len(most)} of {len(shares)} problems the forward solve makes most of the gradient's error in SciPy "
         f"({percent(min(most))} to {percent(max(most))}), which no norm of the backward solve can change."
     ]
+
+
+def _times(problems: Sequence[ProblemComparison]) -> list[str]:
+    """Say how many times longer than the fastest backend each other one takes for one loss and gradient."""
+    cells: dict[tuple[object, ...], dict[str, float]] = defaultdict(dict)
+    for record in (record for item in problems for record in item.records):
+        if record.stepping == "native" and record.time and record.time.get("median_s"):
+            plan = tuple(value for name, value in record.plan.items() if name != "backend")
+            cells[plan][record.backend] = record.time["median_s"]
+    backends = sorted({name for found in cells.values() for name in found})
+    whole = [found for found in cells.values() if len(found) == len(backends)]
+    if len(backends) < 2 or not whole:
+        return []
+    medians = {name: float(np.median([found[name] for found in whole])) for name in backends}
+    fastest = min(medians, key=lambda name: medians[name])
+    parts = []
+    for name in backends:
+        if name != fastest:
+            ratios = [found[name] / found[fastest] for found in whole]
+            middle, low, high = (_times_as(r) for r in (float(np.median(ratios)), min(ratios), max(ratios)))
+            parts.append(f"{name} {middle} times ({low} to {high})")
+    text = f"One loss and gradient, in multiples of {fastest}'s time, median over {len(whole)} plans: {listed(parts)}"
+    waits = [r.time.get("compile_s") for i in problems for r in i.records if r.backend == fastest and r.time]
+    compiled = [wait for wait in waits if wait]
+    if compiled:
+        text += f"; {fastest} first compiles for {np.median(compiled):.2g} s (median)"
+    return [text + "."]
+
+
+def _times_as(ratio: float) -> str:
+    return f"{ratio:.2g}" if ratio < 10 else f"{ratio:.0f}"
 
 
 def _status(problems: Sequence[ProblemComparison], damaged: Sequence[str]) -> list[str]:

@@ -290,8 +290,8 @@ class TestSummary:
         bad = stepped("diffrax", plan={"problem": "q"}, reconstruction_error=1.0)
         found = compare(Run(None, records=[stepped("scipy"), stepped("scipy", "seminorm"), bad]))  # type: ignore[arg-type]
         assert found.summary()[1] == (
-            "Of the rejected backward steps under the libraries' default norms, spurious, for y and a_y alone would "
-            "have accepted them: 67 % in scipy (and 1 accepted step masked)."
+            "Under the libraries' default norms, y and a_y alone would have accepted this share of the backward steps "
+            "that were rejected (spurious rejections): 67 % in scipy."
         )
         (rejections, _) = found.problems[0].rejections
         assert (rejections.by_block, rejections.spurious, rejections.masked) == ({"y": 1, "a_params": 2}, 2, 1)

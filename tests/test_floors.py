@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "crossbackend"
 FLOORS = (
-    ("errors", "tree", "machine", "dense", "snapping", "wording"),
+    ("errors", "tree", "machine", "dense", "snapping", "wording", "notebook"),
     ("norms", "ops", "adapt", "new"),
     ("ratios", "problem"),
     ("record", "bound", "plan", "load"),
@@ -23,8 +23,8 @@ FLOORS = (
         "compare",
         "explain",
     ),
-    ("backends.scipy_gradient", "backends.diffrax_through_steps", "interpolating", "report"),
-    ("backends.scipy", "backends.torchdiffeq", "backends.diffrax", "finite_differences", "error_split"),
+    ("backends.scipy_gradient", "backends.diffrax_through_steps", "interpolating", "diff"),
+    ("backends.scipy", "backends.torchdiffeq", "backends.diffrax", "finite_differences", "error_split", "report"),
     ("reference",),
     ("study",),
     ("api",),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from crossbackend.compare import AT_FLOOR, Comparison
@@ -18,10 +20,48 @@ _PARTS = {
     "error": ("all", "y0", "params", "floor"),
     "time": ("median_s", "q1_s", "q3_s", "min_s", "first_s", "compile_s", "repeats"),
 }
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table of all records.
+
+    Attributes
+    ----------
+    name : str
+    over : str
+        What it shares with its neighbours, said once above them.
+    key : str
+        Name of the number behind it in `numbers`, by which it is sorted; empty where the text itself is.
+    choose : bool
+        Whether the page offers its values as a filter.
+    """
+
+    name: str
+    over: str = ""
+    key: str = ""
+    choose: bool = False
+
+    @property
+    def number(self) -> bool:
+        """Whether it holds numbers, set to the right."""
+        return bool(self.key)
+
+
 COLUMNS = (
-    "problem", "backend", "stepping", "norm", "rtol", "status", "error", "evaluations forward", "backward",
-    "steps forward", "backward", "reconstruction", "median", "first call", "compile", "memory", "message",
+    Column("problem", choose=True), Column("backend", choose=True), Column("stepping", choose=True),
+    Column("norm", choose=True), Column("rtol", key="rtol", choose=True), Column("status", choose=True),
+    Column("error", key="error_all"), Column("forward", "evaluations", "forward_nfe"),
+    Column("backward", "evaluations", "backward_nfe"), Column("forward", "steps", "forward_accepted"),
+    Column("backward", "steps", "backward_accepted"), Column("misses y by", key="reconstruction_error"),
+    Column("median", "time", "time_median_s"), Column("first call", "time", "time_first_s"),
+    Column("compile", "time", "time_compile_s"), Column("memory", key="peak_memory_bytes"),
 )  # fmt: skip
+
+
+def over() -> list[tuple[str, int]]:
+    """Return the row above the columns' names: what neighbours share, and how many they are."""
+    return [(name, len(list(group))) for name, group in groupby(column.over for column in COLUMNS)]
 
 
 def numbers(comparison: Comparison) -> dict[str, Any]:
@@ -54,12 +94,12 @@ def _row(record: Record) -> list[Cell]:
     message = f"{record.message} {record.status.advice}".strip() if record.status != Status.OK else record.message
     return [
         head(record.problem), Cell(record.backend), Cell(record.stepping), Cell(record.norm),
-        num(tolerance(record.rtol)), Cell(f"✕ {words}" if bad else words, kind=kind),
+        num(tolerance(record.rtol)), Cell(f"✕ {words}" if bad else words, note=message, kind=kind),
         num(sci(at(record, "error", "all")), note=_at_floor(record)), num(whole(at(record, "forward", "nfe"))),
         num(whole(at(record, "backward", "nfe"))), num(_steps(record, "forward")), num(_steps(record, "backward")),
         num(sci(record.reconstruction_error)), num(seconds(at(record, "time", "median_s"))),
         num(seconds(at(record, "time", "first_s"))), num(seconds(at(record, "time", "compile_s"))),
-        num(size(record.peak_memory_bytes)), Cell(message),
+        num(size(record.peak_memory_bytes)),
     ]  # fmt: skip
 
 

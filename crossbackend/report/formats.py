@@ -116,8 +116,9 @@ def ratio(value: Any) -> str:
 
 
 def typographic(text: str) -> str:
-    """Return a sentence with 6.0e-13 written as 6.0×10⁻¹³."""
-    return _E_NOTATION.sub(lambda m: f"{m[1]}×{power(int(m[2]))}", text)
+    """Return a sentence with 6.0e-13 written as 6.0×10⁻¹³, 1e-06 as 10⁻⁶, and no line ending before a % sign."""
+    text = _E_NOTATION.sub(lambda m: f"{m[1]}×{power(int(m[2]))}", text)
+    return re.sub(r"(?<![\d.×])1×10", "10", text).replace(" %", "\u202f%")
 
 
 def count(n: int, one: str, many: str | None = None) -> str:

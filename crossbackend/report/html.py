@@ -1,58 +1,12 @@
-"""The HTML page: one file that loads nothing and is readable without JavaScript."""
+"""The HTML page of a run."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-import re
-from functools import cache
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any
-
 from crossbackend.report import cells
 from crossbackend.report.draw import Chart, screen
-from crossbackend.report.formats import clean, clean_all
+from crossbackend.report.page import embedded, page
 from crossbackend.report.palette import every, norm_style, themed
 from crossbackend.report.view import View
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
-
-_LINK = re.compile(r"https?://[^\s<>\"'`{}|\\^]+[^\s<>\"'`{}|\\^.,;:!?)]")
-
-
-def template(name: str) -> str:
-    """Return the text of a file in `templates/`."""
-    return (files("crossbackend.report") / "templates" / name).read_text(encoding="utf-8")
-
-
-@cache
-def _environment() -> Environment:
-    from jinja2 import DictLoader, Environment, StrictUndefined
-
-    loader = DictLoader({name: template(name) for name in ("report.html", "macros.html")})
-    made = Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, finalize=_shown
-    )
-    made.filters["linked"] = _linked
-    return made
-
-
-def _shown(value: Any) -> Any:
-    return clean(value) if type(value) is str else value
-
-
-def _linked(text: str) -> Any:
-    """Return text whose web addresses are links; they load nothing until followed."""
-    from markupsafe import Markup, escape
-
-    text, parts, end = clean(text), [], 0
-    for match in _LINK.finditer(text):
-        parts += [escape(text[end : match.start()])]
-        parts += [Markup('<a href="{0}" rel="noreferrer">{0}</a>').format(match[0])]
-        end = match.end()
-    return Markup("").join([*parts, escape(text[end:])])
 
 
 def render(view: View) -> bytes:
@@ -64,21 +18,11 @@ def render(view: View) -> bytes:
     def drawing(chart: Chart) -> Markup:
         return Markup(themed(screen(chart.svg, chart.label), colours))
 
-    script = template("report.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    text = _environment().get_template("report.html").render(
-        view=view, draw=drawing, columns=cells.COLUMNS, colours=colours.values(),
-        samples=[_sample(name) for name in view.names.norms],
-        style=Markup(template("report.css")), script=Markup(script), digest=digest,
-        data=Markup(_embedded(view.numbers)),
+    return page(
+        "report.html", colours=colours.values(), styles=["report.css"], script="report.js",
+        view=view, draw=drawing, columns=cells.COLUMNS, over=cells.over(),
+        samples=[_sample(name) for name in view.names.norms], data=Markup(embedded(view.numbers)),
     )  # fmt: skip
-    return text.encode("utf-8")
-
-
-def _embedded(value: Any) -> str:
-    """Return JSON that may stand in a script element: no `<` survives."""
-    text = json.dumps(clean_all(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def _sample(norm: str) -> dict[str, str]:

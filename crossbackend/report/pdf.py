@@ -10,8 +10,8 @@ from typing import Any
 
 from crossbackend.report.draw import Chart, Sheet, drawing, paper
 from crossbackend.report.formats import clean_all
-from crossbackend.report.html import template
 from crossbackend.report.names import Names
+from crossbackend.report.page import template
 from crossbackend.report.palette import INK, every, norm_style, printed
 from crossbackend.report.view import View
 

@@ -40,7 +40,20 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A caption, column names and rows of cells. One with a `short` name opens on demand in HTML."""
+    """A caption, column names and rows of cells.
+
+    Attributes
+    ----------
+    name, caption : str
+    columns : list of str
+    rows : list of list of Cell
+    short : str
+        A name under which it opens on demand in HTML; open from the start without one.
+    numbers : tuple of int
+        Columns whose names stand to the right, as their numbers do.
+    inline : bool
+        Notes stand beside the text, not under it.
+    """
 
     name: str
     caption: str
@@ -48,13 +61,14 @@ class Table:
     rows: list[list[Cell]] = field(default_factory=list)
     short: str = ""
     numbers: tuple[int, ...] = ()
+    inline: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the typst template reads."""
         rows = [[vars(cell) for cell in row if cell.span] for row in self.rows]
         return {
             "name": self.name, "caption": self.caption, "columns": self.columns, "rows": rows,
-            "numbers": list(self.numbers),
+            "numbers": list(self.numbers), "inline": self.inline,
         }  # fmt: skip
 
 

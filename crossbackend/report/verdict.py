@@ -40,8 +40,8 @@ def matched(comparison: Comparison, names: Names) -> Table:
     """Return problem x norm x tolerance under matched stepping, every cell with its verdict in words."""
     limit = tolerance(MATCHED_TOLERANCE)
     caption = (
-        "Agreement when every backend takes the same steps: verdict, largest relative difference between two "
-        f"backends' gradients, and whether the steps were the same. Pass is below {limit}."
+        "Agreement when every backend takes the same steps: verdict, and the largest relative difference between two "
+        f"backends' gradients. Pass means below {limit}, with the same steps in both passes."
     )
     return _matrix("matched", caption, comparison, names, "matched")
 
@@ -49,9 +49,9 @@ def matched(comparison: Comparison, names: Names) -> Table:
 def native(comparison: Comparison, names: Names) -> Table:
     """Return problem x norm x tolerance as the libraries run by themselves: differences, no verdict."""
     caption = (
-        "Agreement as the libraries run by themselves: largest relative difference between two backends' gradients, "
-        "with the largest gradient error of the cell. Steps differ here, so there is no pass or fail: differences "
-        "of the size of the errors are what is expected."
+        "Agreement as the libraries run by themselves: the largest relative difference between two backends' "
+        "gradients, and in brackets the largest gradient error of the cell. Steps differ here, so there is no pass or "
+        "fail: differences of the size of the errors are what is to be expected."
     )
     return _matrix("native", caption, comparison, names, "native")
 
@@ -69,13 +69,14 @@ def _matrix(name: str, caption: str, comparison: Comparison, names: Names, stepp
             show = _judged if stepping == "matched" else _plain
             bodies.append([show(item, cells[norm, r]) if (norm, r) in cells else Cell("") for r in rtols])
     columns = ["problem", "norm", *(f"rtol {tolerance(rtol)}" for rtol in rtols)]
-    return Table(name, caption, columns, grouped(keys, bodies), numbers=tuple(range(2, len(columns))))
+    numbers = tuple(range(2, len(columns))) if stepping == "native" else ()
+    return Table(name, caption, columns, grouped(keys, bodies), numbers=numbers, inline=True)
 
 
 def _judged(_: ProblemComparison, cell: Agreement) -> Cell:
     difference = sci(cell.max_relative_difference)
-    steps = "same steps" if cell.same_steps else "other steps"
-    note = f"{difference}, {steps}" if len(cell.backends) > 1 else f"{count(len(cell.backends), 'gradient')}"
+    steps = "" if cell.same_steps else ", other steps"
+    note = f"{difference}{steps}" if len(cell.backends) > 1 else f"{count(len(cell.backends), 'gradient')}"
     return Cell(WORDS.get(cell.verdict, cell.verdict), note, cell.verdict, _pair(cell))
 
 
@@ -95,7 +96,7 @@ def _plain(item: ProblemComparison, cell: Agreement) -> Cell:
     ]  # fmt: skip
     if len(cell.backends) < 2:
         return Cell(count(len(cell.backends), "gradient"), kind="missing")
-    note = f"error ≤ {sci(max(errors))}" if errors else "no reference"
+    note = f"({sci(max(errors))})" if errors else "(no reference)"
     return num(sci(cell.max_relative_difference), note, title=_pair(cell))
 
 

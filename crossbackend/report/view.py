@@ -42,7 +42,7 @@ class View:
     created: datetime | None
     facts: str
     names: Names
-    summary: list[str]
+    summary: list[tuple[str, list[str]]]
     notices: list[str]
     tiles: list[tuple[str, str, str]]
     warnings: list[verdict.Warning_]
@@ -91,12 +91,15 @@ def _facts_of(about: dict[str, Any], key: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _summary(comparison: Comparison) -> list[str]:
-    lines = [typographic(line) for line in comparison.summary()]
+def _summary(comparison: Comparison) -> list[tuple[str, list[str]]]:
+    """Return the sentences of the summary under what they are about."""
+    found: dict[str, list[str]] = {}
+    for point in comparison.points():
+        found.setdefault(point.topic, []).append(typographic(point.text))
     if not comparison.records:
-        return [*lines, "This run has no records yet."]
+        found.setdefault("Missing", []).append("This run has no records yet.")
     nothing = "No verdict follows from the records of this run; the tables and charts below show what there is."
-    return lines or [nothing]
+    return list(found.items()) or [("Verdict", [nothing])]
 
 
 def _facts(about: dict[str, Any], machine: dict[str, Any], names: Names) -> str:

@@ -105,14 +105,14 @@ def test_lines_stand_out_from_the_page_in_both_themes():
 def test_words_are_readable_on_their_tints_in_both_themes():
     import re
 
-    from crossbackend.report.html import template
+    from crossbackend.report.page import template
 
-    css = template("report.css")
-    light, dark = css.partition("@media")[0], css.partition("@media")[2].partition("*{")[0]
+    css = template("page.css")
+    light, dark = css.partition("@media")[0], css.partition("@media")[2].partition("* {")[0]
     for theme in (light, dark):
         colours = {
             name: value if len(value) == 7 else value + value[1:]
-            for name, value in re.findall(r"--([\w-]+):(#[0-9a-f]{3,6})", theme)
+            for name, value in re.findall(r"--([\w-]+): (#[0-9a-f]{3,6})", theme)
         }
         for kind in ("pass", "unstable", "fail", "missing"):
             assert _contrast(colours[kind], colours[f"{kind}-ink"]) >= 4.5

@@ -12,7 +12,7 @@ import pytest
 
 from crossbackend.compare import compare
 from crossbackend.record import Status
-from crossbackend.report import html, view, write
+from crossbackend.report import html, page, view, write
 from crossbackend.report.cells import COLUMNS
 from tests.report import synthetic
 
@@ -83,7 +83,7 @@ def test_nothing_is_loaded_from_anywhere(pages, name):
             link = tag == "a" and key == "href" and value.startswith("https://arxiv.org/")
             assert value == "" or value.startswith(("#", "data:")) or link, (tag, key, value)
         assert "http" not in attrs.get("style", "")
-    assert not re.search(r"@import|url\((?!#)", html.template("report.css"))
+    assert not re.search(r"@import|url\((?!#)", page.template("page.css") + page.template("report.css"))
 
 
 @pytest.mark.parametrize("name", MADE)
@@ -141,8 +141,8 @@ def test_no_sentinel_colour_is_left_and_both_themes_define_every_variable(render
         assert set(re.findall(r"#[0-9a-f]{6}\b", drawing)) == set()
         assert "http" not in drawing
         used |= set(re.findall(r"var\(--(\w+)\)", drawing))
-    dark = "".join(re.findall(r"prefers-color-scheme:dark\)\{:root\{(.*?)\}\}", text, re.DOTALL))
-    light = text.partition("@media")[0] + html.template("report.css").partition("@media")[0]
+    dark = "".join(re.findall(r"prefers-color-scheme: ?dark\)\s*\{\s*:root\s*\{(.*?)\}\s*\}", text, re.DOTALL))
+    light = text.partition("@media")[0] + page.template("page.css").partition("@media")[0]
     assert used >= {"b0", "b1", "b2", "ink", "grid"}
     assert [name for name in used if f"--{name}:" not in dark or f"--{name}:" not in light] == []
 

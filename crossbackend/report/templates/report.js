@@ -2,6 +2,7 @@
 (() => {
   document.documentElement.classList.add("js");
   const all = (query, from = document) => Array.from(from.querySelectorAll(query));
+  const within = (value, low, high) => Math.max(low, Math.min(value, high));
 
   // Charts: a series is shown where its backend, its norm and its stepping are switched on.
   const switches = all("[data-switch]");
@@ -22,61 +23,161 @@
   switches.forEach((box) => box.addEventListener("change", redraw));
   if (switches.length) redraw();
 
-  // All records: sort, filter, search, download.
-  const table = document.getElementById("all");
-  if (!table) return;
-  const data = JSON.parse(document.getElementById("data").textContent);
+  // Charts: values under a pointer, a finger or the arrow keys. The words are the drawing's own titles, which a
+  // browser without scripts shows by itself.
+  const NEAR = 24;  // pixels
+  const tip = Object.assign(document.createElement("div"), { id: "tip", hidden: true });
+  const said = Object.assign(document.createElement("div"), { className: "unseen" });
+  said.setAttribute("role", "status");
+  const known = new WeakMap();
+  let shown = null;
+
+  const pointsOf = (chart) => {
+    if (!known.has(chart)) {
+      known.set(chart, all("title", chart).map((title) => {
+        const at = title.parentElement;
+        const words = title.textContent;
+        title.remove();  // or the browser would show it beside ours
+        return { at, words, mark: at.closest(".mark") || at, spot: at.localName === "use" };
+      }));
+    }
+    return known.get(chart).filter(({ mark }) => mark.style.display !== "none");
+  };
+  const middle = ({ at }) => {
+    const box = at.getBoundingClientRect();
+    return [box.x + box.width / 2, box.y + box.height / 2];
+  };
+  const hide = () => {
+    if (!shown) return;
+    shown.chart.classList.remove("reading");
+    shown.point.at.classList.remove("here");
+    shown.point.mark.classList.remove("here");
+    tip.hidden = true;
+    shown = null;
+  };
+  const show = (chart, point) => {
+    if (shown && shown.point === point) return;
+    hide();
+    shown = { chart, point };
+    chart.classList.add("reading");
+    point.at.classList.add("here");
+    point.mark.classList.add("here");
+    tip.textContent = point.words;
+    tip.hidden = false;
+    const [x, y] = middle(point);
+    const { width, height } = tip.getBoundingClientRect();
+    tip.style.left = `${within(x + 14, 4, Math.max(innerWidth - width - 4, 4))}px`;
+    tip.style.top = `${y - height - 12 < 4 ? y + 16 : y - height - 12}px`;
+  };
+  const nearest = (chart, event) => {
+    let best = null;
+    let least = NEAR;
+    for (const point of pointsOf(chart)) {
+      if (!point.spot) continue;
+      const [x, y] = middle(point);
+      const far = Math.hypot(x - event.clientX, y - event.clientY);
+      if (far < least) [best, least] = [point, far];
+    }
+    return best || pointsOf(chart).find(({ at, spot }) => !spot && at.contains(event.target));
+  };
+  const move = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
+  for (const chart of all(".chart")) {
+    if (!chart.querySelector("title")) continue;
+    chart.tabIndex = 0;
+    chart.setAttribute("aria-roledescription", "chart, arrow keys read its values");
+    const point = (event) => {
+      const found = nearest(chart, event);
+      if (found) show(chart, found);
+      else hide();
+    };
+    chart.addEventListener("pointermove", point);
+    chart.addEventListener("pointerdown", point);
+    chart.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") hide(); });
+    chart.addEventListener("blur", hide);
+    chart.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") hide();
+      if (!(event.key in move)) return;
+      event.preventDefault();
+      const points = pointsOf(chart);
+      const at = shown && shown.chart === chart ? points.indexOf(shown.point) : move[event.key] > 0 ? -1 : points.length;
+      const next = points[within(at + move[event.key], 0, points.length - 1)];
+      if (!next) return;
+      show(chart, next);
+      said.textContent = next.words;
+    });
+  }
+  document.body.append(tip, said);
+  document.addEventListener("pointerdown", (event) => { if (!event.target.closest(".chart")) hide(); });
+  document.addEventListener("scroll", hide, { passive: true, capture: true });
+
+  // All records: sort, filter, search, page by page, download.
+  const whole = document.getElementById("whole");
+  if (!whole) return;
+  const read = new DOMParser().parseFromString(whole.textContent, "text/html");
+  const table = document.adoptNode(read.getElementById("all"));
   const body = table.tBodies[0];
   const rows = Array.from(body.rows);
+  body.replaceChildren();
+  whole.replaceWith(table);
+  const data = JSON.parse(document.getElementById("data").textContent);
   const words = rows.map((row) => row.textContent.toLowerCase());
   const search = document.getElementById("search");
   const selects = all(".tools select");
-  const shown = document.getElementById("shown");
-  const text = (row, column) => row.cells[column].textContent;
+  const [back, next] = ["back", "next"].map((id) => document.getElementById(id));
+  const text = (row, column) => row.cells[column].firstChild?.textContent ?? "";
+  const PAGE = 100;
+  let order = rows.map((_, i) => i);
+  let kept = order;
+  let first = 0;
 
+  const turn = (to) => {
+    first = within(to, 0, Math.max(kept.length - 1, 0));
+    first -= first % PAGE;
+    const end = Math.min(first + PAGE, kept.length);
+    body.replaceChildren(...kept.slice(first, end).map((i) => rows[i]));
+    document.getElementById("page").textContent = kept.length ? `${first + 1} to ${end} of ${kept.length}` : "none";
+    back.disabled = first === 0;
+    next.disabled = end >= kept.length;
+    table.parentElement.scrollTop = 0;
+  };
+  const filter = () => {
+    const wanted = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const chosen = selects.filter((select) => select.value !== "");
+    kept = order.filter((i) => wanted.every((word) => words[i].includes(word)) &&
+      chosen.every((select) => text(rows[i], select.dataset.column) === select.value));
+    document.getElementById("shown").textContent = `${kept.length} of ${rows.length} records`;
+    turn(0);
+  };
   for (const select of selects) {
     const seen = new Set(rows.map((row) => text(row, select.dataset.column)));
     for (const value of seen) select.add(new Option(value, value));
     select.addEventListener("change", filter);
   }
   search.addEventListener("input", filter);
+  back.addEventListener("click", () => turn(first - PAGE));
+  next.addEventListener("click", () => turn(first + PAGE));
+  addEventListener("beforeprint", () => body.replaceChildren(...kept.map((i) => rows[i])));
+  addEventListener("afterprint", () => turn(first));
 
-  function filter() {
-    const wanted = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    let count = 0;
-    rows.forEach((row, i) => {
-      const keep = wanted.every((word) => words[i].includes(word)) &&
-        selects.every((s) => s.value === "" || text(row, s.dataset.column) === s.value);
-      row.hidden = !keep;
-      count += keep;
-    });
-    shown.textContent = `${count} of ${rows.length} records`;
-  }
-
-  // The number behind each column, by its name in the data.
-  const behind = { 4: "rtol", 6: "error_all", 7: "forward_nfe", 8: "backward_nfe", 9: "forward_accepted",
-    10: "backward_accepted", 11: "reconstruction_error", 12: "time_median_s", 13: "time_first_s",
-    14: "time_compile_s", 15: "peak_memory_bytes" };
-  const key = (row, column) => {
-    if (!(column in behind)) return text(row, column).toLowerCase();
-    return data.rows[row.dataset.i][data.columns.indexOf(behind[column])];
-  };
-  all("thead th", table).forEach((head, column) => {
+  const heads = all("thead tr:last-child th", table);
+  heads.forEach((head, column) => {
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = head.textContent;
     head.replaceChildren(button);
+    const at = data.columns.indexOf(head.dataset.key);
+    const key = (i) => (at < 0 ? text(rows[i], column).toLowerCase() : data.rows[i][at]);
     button.addEventListener("click", () => {
       const down = head.getAttribute("aria-sort") === "ascending";
-      all("[aria-sort]", table).forEach((other) => other.removeAttribute("aria-sort"));
+      heads.forEach((other) => other.removeAttribute("aria-sort"));
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
-      const keyed = rows.map((row) => [key(row, column), row]);
+      const keyed = rows.map((_, i) => [key(i), i]);
       keyed.sort(([a], [b]) => {
-        if (a === null || b === null) return (a === null) - (b === null);
-        const order = a < b ? -1 : a > b ? 1 : 0;
-        return down ? -order : order;
+        if (a === null || b === null) return (a === null) - (b === null);  // what was not measured comes last
+        return (a < b ? -1 : a > b ? 1 : 0) * (down ? -1 : 1);
       });
-      body.append(...keyed.map((pair) => pair[1]));
+      order = keyed.map(([, i]) => i);
+      filter();
     });
   });
 
@@ -88,14 +189,13 @@
     return /[",\n\r]/.test(safe) ? '"' + safe.replaceAll('"', '""') + '"' : safe;
   };
   document.getElementById("csv").addEventListener("click", () => {
-    const kept = Array.from(body.rows).filter((row) => !row.hidden).map((row) => data.rows[row.dataset.i]);
-    const lines = [data.columns, ...kept].map((row) => row.map(quote).join(","));
+    const lines = [data.columns, ...kept.map((i) => data.rows[i])].map((row) => row.map(quote).join(","));
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([lines.join("\r\n") + "\r\n"], { type: "text/csv" }));
     link.download = "records.csv";
     link.click();
     URL.revokeObjectURL(link.href);
   });
-  document.querySelector(".tools").hidden = false;
+  all(".tools").forEach((tools) => { tools.hidden = false; });
   filter();
 })();
