@@ -53,7 +53,7 @@ COLUMNS = (
     Column("norm", choose=True), Column("rtol", key="rtol", choose=True), Column("status", choose=True),
     Column("error", key="error_all"), Column("forward", "evaluations", "forward_nfe"),
     Column("backward", "evaluations", "backward_nfe"), Column("forward", "steps", "forward_accepted"),
-    Column("backward", "steps", "backward_accepted"), Column("misses y by", key="reconstruction_error"),
+    Column("backward", "steps", "backward_accepted"), Column("y missed by", key="reconstruction_error"),
     Column("median", "time", "time_median_s"), Column("first call", "time", "time_first_s"),
     Column("compile", "time", "time_compile_s"), Column("memory", key="peak_memory_bytes"),
 )  # fmt: skip
@@ -91,10 +91,9 @@ def _row(record: Record) -> list[Cell]:
     words = str(record.status).replace("_", " ")
     bad = failed(record)
     kind = "fail" if bad else "missing" if record.status == Status.UNSUPPORTED else ""
-    message = f"{record.message} {record.status.advice}".strip() if record.status != Status.OK else record.message
     return [
         head(record.problem), Cell(record.backend), Cell(record.stepping), Cell(record.norm),
-        num(tolerance(record.rtol)), Cell(f"✕ {words}" if bad else words, note=message, kind=kind),
+        num(tolerance(record.rtol)), Cell(f"✕ {words}" if bad else words, note=record.message, kind=kind),
         num(sci(at(record, "error", "all")), note=_at_floor(record)), num(whole(at(record, "forward", "nfe"))),
         num(whole(at(record, "backward", "nfe"))), num(_steps(record, "forward")), num(_steps(record, "backward")),
         num(sci(record.reconstruction_error)), num(seconds(at(record, "time", "median_s"))),

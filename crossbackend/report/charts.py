@@ -8,8 +8,8 @@ from typing import Any
 
 from crossbackend.compare import AT_FLOOR, UNSTABLE_FACTOR, ProblemComparison
 from crossbackend.record import Record
-from crossbackend.report.draw import Chart, Mark, Sheet, drawing, log_axis
-from crossbackend.report.formats import clean, number, percent, sci, seconds, tolerance, whole
+from crossbackend.report.draw import WIDTH, Chart, Mark, Sheet, drawing, log_axis
+from crossbackend.report.formats import clean, number, percent, sci, seconds, short, tolerance, whole
 from crossbackend.report.names import Names, at, cell, failed, sweeps, total_nfe
 from crossbackend.report.palette import BAND, INK, SOFT, picture_colours
 
@@ -21,7 +21,7 @@ def work(item: ProblemComparison, names: Names, axis: str, name: str) -> Chart |
     """Draw gradient error against evaluations (`nfe`) or against time (`time`); None where nothing was measured."""
     cost: Measure = total_nfe if axis == "nfe" else lambda record: at(record, "time", "median_s")
     shown = whole if axis == "nfe" else seconds
-    sheet = Sheet(name, 2.45)
+    sheet = Sheet(name, 2.2)
     points = _curves(sheet, item.records, names, cost, lambda r: at(r, "error", "all"), shown)
     if not points:
         return None
@@ -34,8 +34,7 @@ def work(item: ProblemComparison, names: Names, axis: str, name: str) -> Chart |
         _floor(sheet.panel, floor)
     sheet.panel.set_xlabel("evaluations of the field, forward + backward" if axis == "nfe" else "time, median")
     sheet.panel.set_ylabel("relative gradient error")
-    _margins(sheet)
-    sheet.failures(_failures(item.records, names))
+    _margins(sheet, _failures(item.records, names))
     what = "evaluations of the vector field" if axis == "nfe" else "median time"
     label = f"{item.problem}: relative gradient error against {what}, a curve for each backend and norm"
     return sheet.finish(item.problem, clean(label), _floor_note(floor))
@@ -87,14 +86,18 @@ def _failures(records: Sequence[Record], names: Names) -> list[tuple[str, Mark]]
     return found
 
 
-def _margins(sheet: Sheet, left: float = 0.19, bottom: float = 0.17) -> None:
-    sheet.figure.subplots_adjust(left=left, right=0.975, top=0.9, bottom=bottom)
+def _margins(sheet: Sheet, failed: Sequence[Any] = (), left: float = 0.19) -> None:
+    """Leave room for the labels, and above the panel for the crosses of what did not finish."""
+    height = sheet.figure.get_figheight()
+    top = 0.24 if failed else 0.06
+    sheet.figure.subplots_adjust(left=left, right=0.975, top=1 - top / height, bottom=0.42 / height)
+    sheet.failures(failed)
 
 
 @drawing
 def savings(item: ProblemComparison, names: Names, name: str) -> Chart | None:
     """Draw the backward evaluations that a norm saves against `default`, by tolerance; None where there are none."""
-    sheet = Sheet(name, 2.2)
+    sheet = Sheet(name, 2.0)
     rtols: list[float] = []
     curves: dict[tuple[str, str, str], list[Any]] = {}
     for saving in sorted(item.savings, key=lambda s: -s.rtol):
@@ -119,7 +122,7 @@ def savings(item: ProblemComparison, names: Names, name: str) -> Chart | None:
     sheet.panel.set_yticks(ticks, [f"{tick:.0f} %".replace("-", "−") for tick in ticks])
     sheet.panel.set_ylim(low, high)
     sheet.panel.set_ylabel("backward evaluations saved")
-    _margins(sheet, bottom=0.2)
+    _margins(sheet)
     label = f"{item.problem}: share of backward evaluations saved against the default norm, by tolerance"
     return sheet.finish(item.problem, clean(label))
 
@@ -133,7 +136,7 @@ def _rtol_axis(panel: Any, rtols: Sequence[float]) -> None:
 @drawing
 def reconstruction(item: ProblemComparison, names: Names, name: str) -> Chart | None:
     """Draw how far the backward solve's y misses the stored solution, by tolerance, and where that is unstable."""
-    sheet = Sheet(name, 2.2)
+    sheet = Sheet(name, 2.0)
     points = _curves(
         sheet, item.records, names, lambda r: number(r.rtol), lambda r: number(r.reconstruction_error), tolerance
     )
@@ -155,8 +158,7 @@ def reconstruction(item: ProblemComparison, names: Names, name: str) -> Chart | 
         color=SOFT,
     )
     sheet.panel.set_ylabel("reconstruction error")
-    _margins(sheet, bottom=0.2)
-    sheet.failures(_failures(item.records, names))
+    _margins(sheet, _failures(item.records, names))
     label = f"{item.problem}: reconstruction error of the reverse solve by tolerance, with the limit 100 times rtol"
     return sheet.finish(item.problem, clean(label))
 
@@ -168,12 +170,13 @@ def picture(item: ProblemComparison, name: str) -> Chart | None:
     if not isinstance(card, dict):
         return None
     sheet = Sheet(name, 1.9)
-    t, drawn = _numbers(card.get("t")), 0
+    t, drawn, longest = _numbers(card.get("t")), 0, 0
     colours = picture_colours()
     for index, series in enumerate(card.get("series") or []):
         y = _numbers(series.get("y")) if isinstance(series, dict) else []
         if t and len(y) == len(t):
-            label = clean(series.get("label") or "y")[:24]
+            label = short(series.get("label") or "y", 16)
+            longest = max(longest, len(label))
             sheet.panel.plot(t, y, color=colours[index % len(colours)].sentinel, label=" " + label, linewidth=1.3)
             drawn += 1
     if not drawn:
@@ -184,7 +187,8 @@ def picture(item: ProblemComparison, name: str) -> Chart | None:
         sheet.panel.axvline(time, color=INK, linewidth=0.9, linestyle=(0, (3, 2)), zorder=0)
     sheet.panel.set_xlabel("t")
     sheet.panel.set_ylabel("solution")
-    sheet.figure.subplots_adjust(left=0.16, right=0.8, top=0.95, bottom=0.22)
+    room = 0.4 + 0.068 * longest  # inches that the legend takes
+    sheet.figure.subplots_adjust(left=0.16, right=1 - room / WIDTH, top=0.95, bottom=0.22)
     sheet.panel.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.2, borderaxespad=0.3, frameon=False)
     return sheet.finish(item.problem, clean(f"{item.problem}: the solution over time; vertical lines are the outputs"))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -59,13 +60,17 @@ class Mark:
 
 
 def drawing(function: Callable[..., Chart | None]) -> Callable[..., Chart | None]:
-    """Make a function draw in the report's style, and take every text as it stands: `$` begins no formula."""
+    """Make a function draw in the report's style, and take every text as it stands: `$` begins no formula.
+
+    A letter that matplotlib's font lacks is no matter: the text stays text, and the page has fonts of its own.
+    """
 
     @wraps(function)
     def styled(*args: Any, **options: Any) -> Chart | None:
         import matplotlib as mpl
 
-        with mpl.rc_context(_STYLE):
+        with mpl.rc_context(_STYLE), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")
             return function(*args, **options)
 
     return styled

@@ -8,8 +8,8 @@ from typing import Any
 
 from crossbackend.compare import ProblemComparison, SpeedUp
 from crossbackend.record import ERROR_PARTS
-from crossbackend.report.draw import Chart, Mark, Sheet, drawing, log_axis
-from crossbackend.report.formats import clean, number, ratio, sci, tolerance
+from crossbackend.report.draw import WIDTH, Chart, Mark, Sheet, drawing, log_axis
+from crossbackend.report.formats import clean, number, ratio, sci, short, tolerance
 from crossbackend.report.names import Names
 from crossbackend.report.palette import INK, PAPER, SOFT, norm_style
 from crossbackend.wording import listed
@@ -35,10 +35,12 @@ def speedups(item: ProblemComparison, names: Names, name: str) -> Chart | None:
         _range(sheet, names, row, cells.index((row.backend, row.norm)))
     log_axis(panel.xaxis, [x for r in found for x in (r.low, r.high, 1.0) if x], lambda x: f"{x:g}×")
     panel.set_ylim(len(cells) - 0.5, -0.5)
-    panel.set_yticks(range(len(cells)), [clean(f"{backend}, {norm}")[:32] for backend, norm in cells], fontsize=7)
+    labels = [short(f"{backend}, {norm}", 36) for backend, norm in cells]
+    panel.set_yticks(range(len(cells)), labels, fontsize=7)
     panel.set_xlabel("times cheaper than default")
     height = sheet.figure.get_figheight()
-    sheet.figure.subplots_adjust(left=0.42, right=0.97, top=0.97, bottom=0.42 / height)
+    left = (0.12 + 0.05 * max(map(len, labels))) / WIDTH
+    sheet.figure.subplots_adjust(left=left, right=0.97, top=0.97, bottom=0.42 / height)
     label = f"{item.problem}: how many times cheaper than the default norm each norm is at equal gradient error"
     return sheet.finish(item.problem, clean(label))
 

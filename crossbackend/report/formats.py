@@ -21,6 +21,12 @@ def clean(text: Any) -> str:
     return _CONTROL.sub("\ufffd", str(text))
 
 
+def short(text: Any, most: int) -> str:
+    """Return clean text of at most so many characters; what is cut ends in an ellipsis."""
+    whole = clean(text)
+    return whole if len(whole) <= most else f"{whole[: most - 1]}…"
+
+
 def clean_all(value: Any) -> Any:
     """Return nested dicts and lists with every string cleaned."""
     if isinstance(value, str):

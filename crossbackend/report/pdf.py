@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from crossbackend.report.draw import Chart, Sheet, drawing, paper
-from crossbackend.report.formats import clean_all
+from crossbackend.report.formats import clean_all, short
 from crossbackend.report.names import Names
 from crossbackend.report.page import template
 from crossbackend.report.palette import INK, every, norm_style, printed
@@ -17,34 +18,57 @@ from crossbackend.report.view import View
 
 
 def render(view: View) -> bytes:
-    """Return the PDF as bytes; equal views give equal bytes.
+    """Return the PDF as bytes, tagged by PDF/UA-1, which typst checks; equal views give equal bytes.
 
     Raises
     ------
     RuntimeError
         typst warned: the page would not be what it should.
     """
-    import matplotlib as mpl
     import typst
 
     colours = every(view.names.colours)
     with tempfile.TemporaryDirectory(prefix="crossbackend-") as name:
         folder = Path(name)
         (folder / "report.typ").write_text(template("report.typ"), encoding="utf-8")
-        data = json.dumps(clean_all(_data(view)), ensure_ascii=False, allow_nan=False)
+        data = printable(json.dumps(clean_all(_data(view)), ensure_ascii=False, allow_nan=False))
         (folder / "report.json").write_text(data, encoding="utf-8")
         for chart in _charts(view):
-            text = printed(paper(chart.svg), colours)
+            text = printable(printed(paper(chart.svg), colours))
             (folder / f"{chart.name}.svg").write_text(text, encoding="utf-8")
-        fonts = typst.Fonts(include_system_fonts=False, font_paths=[Path(mpl.get_data_path()) / "fonts" / "ttf"])
+        fonts = typst.Fonts(include_system_fonts=False, font_paths=[_fonts()])
         content, warnings = typst.compile_with_warnings(
             folder / "report.typ", root=folder, font_paths=fonts, format="pdf",
-            timestamp=int(view.created.timestamp()) if view.created else 0,
+            timestamp=int(view.created.timestamp()) if view.created else 0, pdf_standards="ua-1",
         )  # fmt: skip
     if warnings:
         said = "; ".join(dict.fromkeys(warning.message for warning in warnings))
         raise RuntimeError(f"typst warned about the report's own template: {said}")
     return content
+
+
+def _fonts() -> Path:
+    import matplotlib as mpl
+
+    return Path(mpl.get_data_path()) / "fonts" / "ttf"
+
+
+@cache
+def _glyphs() -> frozenset[int]:
+    """Return the code points that the fonts at hand can show."""
+    from matplotlib.ft2font import FT2Font
+
+    return frozenset(FT2Font(str(_fonts() / "DejaVuSans.ttf")).get_charmap())
+
+
+def printable(text: str) -> str:
+    """Return text in which a character that no font at hand has is named: `[U+6F22]` for a Chinese one.
+
+    Nothing is lost without a word that way, and PDF/UA allows no missing glyph.
+    """
+    if text.isascii():
+        return text
+    return "".join(c if c.isascii() or ord(c) in _glyphs() else f"[U+{ord(c):04X}]" for c in text)
 
 
 def _charts(view: View) -> Iterator[Chart]:
@@ -58,7 +82,8 @@ def _charts(view: View) -> Iterator[Chart]:
 def _data(view: View) -> dict[str, Any]:
     created = view.created
     return {
-        "title": view.title, "name": view.name, "facts": view.facts, "command": view.command,
+        "title": view.title, "name": view.name, "header": short(view.name, 60), "facts": view.facts,
+        "command": view.command,
         "created": None if created is None else list(created.timetuple()[:5]),
         "summary": view.summary, "notices": view.notices, "damaged": view.damaged,
         "tiles": [list(tile) for tile in view.tiles],
@@ -85,10 +110,10 @@ def legend(names: Names) -> Chart | None:
 
     if not names.backends:
         return None
-    keys = [Line2D([], [], color=names.colours[n].sentinel, linewidth=5, label=n[:24]) for n in names.backends]
+    keys = [Line2D([], [], color=names.colours[n].sentinel, linewidth=5, label=short(n, 24)) for n in names.backends]
     for norm in names.norms:
         dashes, marker = norm_style(norm)
-        keys.append(Line2D([], [], color=INK, linestyle=dashes, marker=marker, label=norm[:24], markersize=4))
+        keys.append(Line2D([], [], color=INK, linestyle=dashes, marker=marker, label=short(norm, 24), markersize=4))
     columns = min(len(keys), 6)
     sheet = Sheet("legend", 0.22 * -(-len(keys) // columns) + 0.06, width=7.0)
     sheet.panel.set_axis_off()

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from crossbackend.compare import UNCERTAIN_FLOOR, ProblemComparison
-from crossbackend.report import charts
 from crossbackend.report.draw import Chart
 from crossbackend.report.formats import NONE, count, number, sci, seconds, shape, tolerance, values, whole
 
@@ -23,8 +22,8 @@ class ProblemView:
     picture: Chart | None
 
 
-def problem_view(item: ProblemComparison, name: str) -> ProblemView:
-    """Return the view of one problem; a card that is missing leaves gaps that are said."""
+def problem_view(item: ProblemComparison, picture: Chart | None) -> ProblemView:
+    """Return the view of one problem beside its picture; a card that is missing leaves gaps that are said."""
     card = item.card
     facts = [
         ("state", _shapes(card.get("state"), card.get("state_size"))),
@@ -39,7 +38,7 @@ def problem_view(item: ProblemComparison, name: str) -> ProblemView:
     facts = [(label, text) for label, text in facts if text != NONE]
     description = str(card.get("description") or "This problem's card is missing from the run.")
     texts = [str(card.get(key) or "") for key in ("source", "equations")]
-    return ProblemView(item.problem, description, texts[0], facts, texts[1], charts.picture(item, name))
+    return ProblemView(item.problem, description, texts[0], facts, texts[1], picture)
 
 
 def _shapes(shapes: Any, total: Any) -> str:

@@ -10,7 +10,7 @@ from crossbackend.compare import ProblemComparison
 from crossbackend.norms import GROUPS
 from crossbackend.record import Record, Status, Steps
 from crossbackend.report.draw import WIDE, Chart, Mark, Sheet, drawing
-from crossbackend.report.formats import clean, count, tolerance
+from crossbackend.report.formats import clean, count, short, tolerance
 from crossbackend.report.names import Names, usual
 from crossbackend.report.palette import INK, SOFT, blocks
 
@@ -36,8 +36,10 @@ def steps(item: ProblemComparison, names: Names, name: str) -> Chart | None:
         for row, backend in zip(sheet.panels, rows, strict=True)
         for panel, norm in zip(row, columns, strict=True)
     ]
-    highest = max(drawn.bars(edges) for _, drawn in panels)
+    heights = [drawn.bars(edges) for _, drawn in panels]
+    highest, deepest = max(max(pair) for pair in heights), max(down for _, down in heights)
     _label(sheet, rows, columns, highest)
+    _limit(sheet, edges, highest, deepest)
     for _, drawn in panels:
         drawn.crosses(highest)
     _key(sheet)
@@ -69,40 +71,47 @@ class _Panel:
     def _mark(self, words: str) -> str:
         return self.sheet.mark(Mark(*self.numbers, "native", [f"{self.words}: {words}"]))
 
-    def bars(self, edges: np.ndarray) -> int:
-        """Draw the bars; return the highest."""
+    def bars(self, edges: np.ndarray) -> tuple[int, int]:
+        """Draw the bars; return the height of the highest upward and downward."""
         self.panel.axhline(0, color=SOFT, linewidth=0.7)
         if self.steps is None:
             self._absent()
-            return 1
+            return 1, 0
         steps = self.steps
         middle, rejected = _middle(steps), ~steps.accepted
         accepted = np.histogram(middle[steps.accepted], edges)[0]
         taken, refused = int(accepted.sum()), int(rejected.sum())
-        gid = self._mark(f"{count(taken, 'step')} accepted")
-        self.panel.stairs(accepted, edges, fill=True, color=self.colour, gid=gid, alpha=0.85)
+        self._draw(accepted, edges, 0, self.colour, f"{count(taken, 'step')} accepted", alpha=0.85)
         depth = np.zeros(len(edges) - 1)
         for index, part in self._parts(steps, rejected):
             bars = np.histogram(middle[part], edges)[0]
             which = GROUPS[index] if index >= 0 else "block not recorded"
             colour = blocks()[GROUPS[index]].sentinel if index >= 0 else self.colour
-            gid = self._mark(f"{int(bars.sum())} rejected by {which}")
-            self.panel.stairs(-depth - bars, edges, baseline=-depth, fill=True, color=colour, gid=gid)
+            self._draw(-depth - bars, edges, -depth, colour, f"{int(bars.sum())} rejected by {which}")
             depth += bars
         self._counts(taken, refused, steps)
-        return int(max(accepted.max(initial=1), depth.max(initial=0)))
+        return int(accepted.max(initial=1)), int(depth.max(initial=0))
+
+    def _draw(self, tops: np.ndarray, edges: np.ndarray, base: Any, colour: str, words: str, **style: Any) -> None:
+        """Draw bars as `Axes.stairs` does, without its search for limits, a fifth of the chart's time."""
+        from matplotlib.patches import StepPatch
+
+        bars = StepPatch(
+            tops, edges, baseline=base, fill=True, color=colour, linewidth=0, gid=self._mark(words), **style
+        )
+        self.panel.add_artist(bars)
 
     def _parts(self, steps: Steps, rejected: np.ndarray) -> list[tuple[int, np.ndarray]]:
         decided = steps.decided
         return [(index, part) for index in (*range(len(GROUPS)), -1) if np.any(part := rejected & (decided == index))]
 
     def _counts(self, taken: int, refused: int, steps: Steps) -> None:
-        words = f"{taken} accepted, {refused} rejected"
+        words = f"{refused} of {taken + refused} rejected"
         if steps.spurious is not None and steps.masked is not None:
             spurious, masked = int(np.count_nonzero(steps.spurious)), int(np.count_nonzero(steps.masked))
-            words += f", {spurious} spurious" + (f"; {masked} masked" if masked else "")
+            words += f" ({spurious} spurious)" + (f", {masked} masked" if masked else "")
         self.panel.text(
-            0.99, 0.97, words, transform=self.panel.transAxes, ha="right", va="bottom", fontsize=7, color=SOFT
+            0.99, 1.02, words, transform=self.panel.transAxes, ha="right", va="bottom", fontsize=7, color=SOFT
         )
 
     def crosses(self, highest: int) -> None:
@@ -110,7 +119,7 @@ class _Panel:
         if self.steps is None:
             return
         for which, marker, at, words in (
-            (self.steps.spurious, "x", -0.62, "spurious"), (self.steps.masked, "o", 1.16, "masked"),
+            (self.steps.spurious, "x", -0.62, "spurious"), (self.steps.masked, "o", 1.2, "masked"),
         ):  # fmt: skip
             if which is None or not np.any(which):
                 continue
@@ -148,20 +157,25 @@ def _key(sheet: Sheet) -> None:
     )  # fmt: skip
 
 
+def _limit(sheet: Sheet, edges: np.ndarray, highest: int, deepest: int) -> None:
+    """Leave room for the bars, the rings above them and the crosses below."""
+    sheet.panel.set_ylim(-max(0.78 * highest, 1.05 * deepest), 1.36 * highest)
+    room = 0.04 * (edges[-1] - edges[0])
+    sheet.panel.set_xlim(edges[0] - room, edges[-1] + room)
+
+
 def _label(sheet: Sheet, rows: list[str], columns: list[str], highest: int) -> None:
-    low, high = sheet.panel.get_ylim()
-    sheet.panel.set_ylim(min(low, -0.75 * highest), max(high, 1.3 * highest))
     ticks = sorted({0, highest})
     sheet.panel.set_yticks(ticks, [str(tick) for tick in ticks])
     for panel, norm in zip(sheet.panels[0], columns, strict=True):
-        panel.set_title(clean(norm)[:28], pad=12)
+        panel.set_title(short(norm, 28), pad=12)
     for row, backend in zip(sheet.panels, rows, strict=True):
-        row[0].set_ylabel(clean(backend)[:14], fontsize=7.5)
+        row[0].set_ylabel(short(backend, 12), fontsize=7.5)
     for panel in sheet.panels[-1]:
         panel.locator_params(axis="x", nbins=4)
         panel.xaxis.set_major_formatter("{x:g}")
         panel.set_xlabel("t", labelpad=1)
     height = sheet.figure.get_figheight()
     sheet.figure.subplots_adjust(
-        left=0.075, right=0.99, top=1 - 0.36 / height, bottom=0.58 / height, hspace=0.36, wspace=0.05
+        left=0.075, right=0.99, top=1 - 0.36 / height, bottom=0.58 / height, hspace=0.4, wspace=0.05
     )

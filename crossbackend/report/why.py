@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from crossbackend.compare import Comparison, Rejections
-from crossbackend.explain import sentence
 from crossbackend.flag_groups import FlagGroup
 from crossbackend.flag_groups import grouped as flag_groups
 from crossbackend.norms import GROUPS
@@ -13,6 +12,7 @@ from crossbackend.record import ERROR_PARTS
 from crossbackend.report.formats import NONE, count, percent, sci, tolerance, typographic, values, whole
 from crossbackend.report.names import Names, usual
 from crossbackend.report.table import Cell, Table, grouped, num
+from crossbackend.summary import ADDITIVE
 from crossbackend.wording import listed
 
 
@@ -79,18 +79,21 @@ def splits(comparison: Comparison) -> Table:
             keys.append((f"{item.problem}, rtol {tolerance(row.get('rtol'))}", str(row.get("norm"))))
             if "parts" not in row:
                 words = Cell(f"not measured: {row.get('message', '')}", kind="missing")
-                bodies.append([words, *(num(NONE) for _ in range(len(ERROR_PARTS) + 2))])
+                bodies.append([words, *(num(NONE) for _ in range(len(ERROR_PARTS) + 1))])
                 continue
             share = [percent(row["share"].get(part)) for part in ERROR_PARTS]
-            parts = [num(sci(row["parts"].get(p)), s) for p, s in zip(ERROR_PARTS, share, strict=True)]
-            bodies.append([num(sci(row["whole"])), *parts, num(percent(row["residual"])), Cell(sentence(row))])
+            parts = [num(sci(row["parts"].get(p)), f"({s})") for p, s in zip(ERROR_PARTS, share, strict=True)]
+            adds_up = row["residual"] <= ADDITIVE
+            rest = num(percent(row["residual"]), "" if adds_up else "do not add up", kind="" if adds_up else "unstable")
+            bodies.append([num(sci(row["whole"])), *parts, rest])
     caption = (
         "Where the gradient's error comes from: the relative error that each part makes alone (the forward solve, the "
         "reverse solve's y, a_y, the integral of a_params), and its share of the whole. The residual is what the parts "
-        "do not add up to."
+        "do not add up to, as a share of the whole."
     )
-    columns = ["problem", "norm", "error", "forward", "reverse y", "a_y", "a_params", "residual", "in words"]
-    return Table("splits", caption, columns, grouped(keys, bodies), "Parts of the error", tuple(range(2, 8)))
+    columns = ["problem", "norm", "error", "forward", "reverse y", "a_y", "a_params", "residual"]
+    numbers = tuple(range(2, 8))
+    return Table("splits", caption, columns, grouped(keys, bodies), "Parts of the error", numbers, inline=True)
 
 
 def _notes(comparison: Comparison) -> dict[str, list[tuple[str, FlagGroup]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from crossbackend.store import Run
 
 HOSTILE = (
     '</script><b onmouseover=alert(1)>"bold"</b> <!-- #set page(fill: red) $x$ #panic() @ref *a* _b_ \\\\ '
-    "'&amp;' \x07"
+    "'&amp;' é ß Ω Ж 漢字 😀 \x07"
 )
 BACKENDS = ("diffrax", "scipy", "torchdiffeq")
 CELLS = (
@@ -214,6 +215,43 @@ def _spoiled(found: Record, hostile: bool) -> Record:
     return found
 
 
+def every_status() -> Comparison:
+    """Return a run whose cells end in every way that a cell can end, backend by backend."""
+    found = Run(Path("."), about("statuses"))
+    problems = ("lotka_volterra", "neural_ode")
+    found.about |= {"problems": list(problems), "planned": 48, "declined": []}
+    statuses = list(Status)
+    for problem in problems:
+        found.cards[problem], found.references[problem] = card(problem), reference(problem)
+        for index, (backend, (stepping, norm), rtol) in enumerate(product(BACKENDS, CELLS[:4], RTOLS[:2])):
+            one = record(problem, backend, stepping, norm, rtol)
+            status = statuses[index % len(statuses)]
+            found.records.append(one if status == Status.OK else fail(one, status, f"it ended as {status}"))
+    return compare(found)
+
+
+def untimed() -> Comparison:
+    """Return a run that measured no times."""
+    found = run()
+    found.about["timing"] = False
+    for one in found.records:
+        one.time = None
+    return compare(found)
+
+
+def large(records: int) -> Comparison:
+    """Return a run of at least so many records, 60 to a problem."""
+    found = Run(Path("."), about("large"))
+    names = [f"{PROBLEMS[i % len(PROBLEMS)]}_{i}" for i in range(-(-records // 60))]
+    found.about |= {"problems": names, "planned": 60 * len(names)}
+    for name in names:
+        found.cards[name], found.references[name] = card(name), reference(name)
+        for backend in BACKENDS:
+            for stepping, norm in CELLS:
+                found.records += [record(name, backend, stepping, norm, rtol) for rtol in RTOLS]
+    return compare(found)
+
+
 def hostile_name_run() -> Run:
     """Return a run whose problem, backend, norm and every text is hostile."""
     found = Run(run().folder, about())
@@ -245,7 +283,7 @@ def single() -> Comparison:
 
 MADE = {
     "full": full, "empty": empty, "single": single, "hostile": lambda: compare(run(hostile=True)),
-    "names": lambda: compare(hostile_name_run()),
+    "names": lambda: compare(hostile_name_run()), "statuses": every_status, "untimed": untimed,
 }  # fmt: skip
 
 

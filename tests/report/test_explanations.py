@@ -86,7 +86,9 @@ def test_the_parts_of_the_error(shown, comparison):
     for row, (problem, split) in zip(rows, splits, strict=True):
         assert row[:3] == [f"{problem}, rtol 10⁻⁶", split["norm"], sci(split["whole"])]
         assert row[3] == sci(split["parts"]["forward"])
-        assert ("do not add up" in row[-1]) is (problem == synthetic.UNSTABLE)
+        assert row[-1] == percent(split["residual"])
+    last = [(row[-1].note, problem) for row, (problem, _) in zip(shown.tables["splits"].rows, splits, strict=True)]
+    assert all((note == "do not add up") is (problem == synthetic.UNSTABLE) for note, problem in last)
 
 
 def test_a_split_that_failed_says_why():

@@ -80,6 +80,7 @@
     }
     return best || pointsOf(chart).find(({ at, spot }) => !spot && at.contains(event.target));
   };
+  const read = new WeakMap();
   const move = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
   for (const chart of all(".chart")) {
     if (!chart.querySelector("title")) continue;
@@ -99,9 +100,10 @@
       if (!(event.key in move)) return;
       event.preventDefault();
       const points = pointsOf(chart);
-      const at = shown && shown.chart === chart ? points.indexOf(shown.point) : move[event.key] > 0 ? -1 : points.length;
+      const at = points.indexOf(read.get(chart));  // -1 where none was read yet, or its series is switched off
       const next = points[within(at + move[event.key], 0, points.length - 1)];
       if (!next) return;
+      read.set(chart, next);
       show(chart, next);
       said.textContent = next.words;
     });
@@ -113,8 +115,8 @@
   // All records: sort, filter, search, page by page, download.
   const whole = document.getElementById("whole");
   if (!whole) return;
-  const read = new DOMParser().parseFromString(whole.textContent, "text/html");
-  const table = document.adoptNode(read.getElementById("all"));
+  const parsed = new DOMParser().parseFromString(whole.textContent, "text/html");
+  const table = document.adoptNode(parsed.getElementById("all"));
   const body = table.tBodies[0];
   const rows = Array.from(body.rows);
   body.replaceChildren();
