@@ -7,7 +7,7 @@ OUT ?= reports/latest
 # What the report compares: each library's own norms, and the paper's seminorm handed to all three.
 NORMS := --norm default --norm seminorm --norm native:mixed-seminorm
 
-.PHONY: help compare test test-fast lint format report bench clean setup
+.PHONY: help compare test test-fast lint format report bench bench-report clean setup
 
 help:
 	@echo "make compare    run the gallery on all backends into $(OUT)/ and write its report (index.html, report.pdf)"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-fast  run the tests that need no long solves"
 	@echo "make lint       check style, types and formatting"
 	@echo "make bench      like compare, timed by the full protocol (20 repeats or 2 s a cell)"
+	@echo "make bench-report  what a report of 144, 360 and 5 000 records costs"
 	@echo "make clean      remove build folders and caches; never touches reports/"
 
 # The stamp holds the versions that are installed; it is made again when what it depends on changes.
@@ -35,6 +36,9 @@ report: setup
 
 bench: setup
 	$(RUN) run $(NORMS) --out reports/bench --repeats 20 --seconds 2
+
+bench-report: setup
+	$(VENV)/bin/python -m tests.report.bench
 
 test: setup
 	@echo "All tests; a fast part: make test-fast, or $(PYTEST) tests/test_norms.py"

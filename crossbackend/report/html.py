@@ -20,7 +20,7 @@ def render(view: View) -> bytes:
 
     return page(
         "report.html", colours=colours.values(), styles=["report.css"], script="report.js",
-        view=view, draw=drawing, columns=cells.COLUMNS, over=cells.over(),
+        view=view, many=len(view.problems) > 16, draw=drawing, columns=cells.COLUMNS, over=cells.over(),
         samples=[_sample(name) for name in view.names.norms], data=Markup(embedded(view.numbers)),
     )  # fmt: skip
 

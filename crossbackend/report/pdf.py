@@ -9,11 +9,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from crossbackend.report.draw import Chart, Sheet, drawing, paper
+from crossbackend.report.draw import Chart, paper
+from crossbackend.report.figures import legend
 from crossbackend.report.formats import clean_all, short
-from crossbackend.report.names import Names
 from crossbackend.report.page import template
-from crossbackend.report.palette import INK, every, norm_style, printed
+from crossbackend.report.palette import every, printed
 from crossbackend.report.view import View
 
 
@@ -101,21 +101,3 @@ def _group(group: Any) -> dict[str, Any]:
 
 def _chart(chart: Chart) -> dict[str, str]:
     return {"file": f"{chart.name}.svg", "title": chart.title, "label": chart.label, "note": chart.note}
-
-
-@drawing
-def legend(names: Names) -> Chart | None:
-    """Draw what the colours and the line styles of the charts mean; None where there are none."""
-    from matplotlib.lines import Line2D
-
-    if not names.backends:
-        return None
-    keys = [Line2D([], [], color=names.colours[n].sentinel, linewidth=5, label=short(n, 24)) for n in names.backends]
-    for norm in names.norms:
-        dashes, marker = norm_style(norm)
-        keys.append(Line2D([], [], color=INK, linestyle=dashes, marker=marker, label=short(norm, 24), markersize=4))
-    columns = min(len(keys), 6)
-    sheet = Sheet("legend", 0.22 * -(-len(keys) // columns) + 0.06, width=7.0)
-    sheet.panel.set_axis_off()
-    sheet.figure.legend(handles=keys, loc="center", ncols=columns, frameon=False, handlelength=3.2, fontsize=7.5)
-    return sheet.finish("legend", "colours and line styles")

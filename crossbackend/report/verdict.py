@@ -15,7 +15,7 @@ from crossbackend.report.names import Names, at, failed
 from crossbackend.report.table import Cell, Table, grouped, head, num
 from crossbackend.wording import listed
 
-WORDS = {"pass": "✓ pass", "unstable": "▲ unstable", "fail": "✕ fail", "missing": "– missing"}
+WORDS = {"pass": "✓\u00a0pass", "unstable": "▲\u00a0unstable", "fail": "✕\u00a0fail", "missing": "–\u00a0missing"}
 VERDICTS = tuple(WORDS)
 
 
