@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from crossbackend.advice import WANTED, cheapest
 from crossbackend.agreement import MATCHED_TOLERANCE, Agreement, agreements
 from crossbackend.flags import UNSTABLE_FACTOR, Flag, flags, is_unstable
+from crossbackend.frame import frame
+from crossbackend.notebook import as_html
 from crossbackend.record import Record
 from crossbackend.rejections import Rejections, rejections
 from crossbackend.speedup import AT_FLOOR, Saving, SpeedUp, savings, speedups
@@ -30,7 +32,7 @@ LEFT_OUT = ("solver", "rtol", "atol", "across", "engine")
 """Settings that are not compared: they are the plan's, said by another one, or no matter of the solver's."""
 
 
-@dataclass
+@dataclass(repr=False)
 class ProblemComparison:
     """All that follows for one problem.
 
@@ -69,6 +71,9 @@ class ProblemComparison:
     cheapest: list[dict[str, Any]] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
 
+    def __repr__(self) -> str:
+        return f"<ProblemComparison {self.problem!r}: {_count(self.records, 'record')}; {_verdicts([self])}>"
+
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON object, the cards left out."""
         return {
@@ -87,9 +92,9 @@ class ProblemComparison:
         }
 
 
-@dataclass
+@dataclass(repr=False)
 class Comparison:
-    """What a run's records say, problem by problem.
+    """What a run's records say, problem by problem; a notebook shows it with its charts.
 
     Attributes
     ----------
@@ -103,6 +108,14 @@ class Comparison:
     about: dict[str, Any]
     problems: list[ProblemComparison]
     damaged: list[str]
+
+    def __repr__(self) -> str:
+        parts = _count(self.problems, "problem"), _count(self.records, "record")
+        return f"<Comparison {str(self.about.get('name', 'run'))!r}: {', '.join(parts)}; {_verdicts(self.problems)}>"
+
+    def _repr_html_(self) -> str | None:
+        """Return what a notebook shows of the comparison."""
+        return as_html(self)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON object that `crossbackend compare --json` prints."""
@@ -119,19 +132,20 @@ class Comparison:
         return [record for item in self.problems for record in item.records]
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return a row a record; a nested field `error: {"all": ...}` is the column `error.all`.
+        """Return a row for each record; a nested field `error: {"all": ...}` is the column `error.all`.
 
-        Columns are those of the record: the plan (`problem`, `backend`, `norm`, `stepping`, `rtol`, `atol`, ...),
-        `status`, `loss`, `forward.nfe`, `backward.nfe`, `backward.rejected`, `error.all`, `time.median_s` (seconds)
-        and so on. Settings, machine and versions are left out; what was not measured is missing.
+        The columns are `frame.COLUMNS`, the same for every comparison, an empty one too: the plan (`problem`,
+        `backend`, `norm`, `stepping`, `rtol`, ...), `status`, `loss`, `error.all`, `forward.nfe`, `backward.nfe`,
+        `time.median_s` (seconds) and so on; docs/records.md says what each one holds. Words are strings, counts
+        nullable integers, all else floats; what was not measured is missing. Arrays, settings, machine and versions
+        are left out: they are in `records`.
+
+        Returns
+        -------
+        DataFrame
+            In the order of `records`.
         """
-        import pandas as pd
-
-        rows = [record.flat() for record in self.records]
-        for row in rows:
-            for name in ("settings", "machine", "versions"):
-                del row[name]
-        return pd.json_normalize(rows)
+        return frame(self.records)
 
     def points(self) -> list[Point]:
         """Say the main results in a few sentences made from the numbers, each with what it is about."""
@@ -140,6 +154,18 @@ class Comparison:
     def summary(self) -> list[str]:
         """Return the sentences of `points` alone."""
         return [point.text for point in self.points()]
+
+
+def _count(items: Sequence[object], one: str) -> str:
+    return f"{len(items)} {one}{'' if len(items) == 1 else 's'}"
+
+
+def _verdicts(problems: Sequence[ProblemComparison]) -> str:
+    """Return `matched cells: 70 pass, 2 unstable`."""
+    found = Counter(cell.verdict for item in problems for cell in item.matched)
+    order = [name for name in ("pass", "unstable", "fail", "missing") if found[name]]
+    said = ", ".join(f"{found[name]} {name}" for name in order)
+    return f"matched cells: {said}" if said else "no matched cells"
 
 
 def compare(run: Run) -> Comparison:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from crossbackend import ratios
+from crossbackend.notebook import as_html
 
 FORMAT = 1
 """Version of the record format. Readers refuse any other."""
@@ -180,7 +181,7 @@ class Outcome:
         return max(self.reconstruction.values(), default=None)
 
 
-@dataclass
+@dataclass(repr=False)
 class Record:
     """One plan's result as stored: format 1 (see `store`).
 
@@ -213,6 +214,18 @@ class Record:
         if name in plan:
             return plan[name]
         raise AttributeError(name)
+
+    def __repr__(self) -> str:
+        cell = [str(self.plan.get(name)) for name in ("problem", "backend", "norm", "stepping")]
+        said = f"{', '.join(cell)}, rtol {self.plan.get('rtol')}: {self.status}"
+        error = self.error.get("all")
+        if isinstance(error, float):
+            said += f", gradient error {error:.1e}"
+        return f"<Record {repr(said)[1:-1]}>"  # one line, whatever the names hold
+
+    def _repr_html_(self) -> str | None:
+        """Return what a notebook shows of the record."""
+        return as_html(self)
 
     def flat(self) -> dict[str, Any]:
         """Return the JSON object of the record without format, checksum and arrays."""

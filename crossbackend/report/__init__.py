@@ -5,8 +5,9 @@
     verdict, costs, why, cells   the report's sections as tables and figures
     view                         all of it in reading order
     html, pdf                    the two pages that show the view
+    index, notebook              a page that lists the runs of a folder; what a notebook shows of one, or of a record
 
-matplotlib, jinja2 and typst are loaded when a report is written, torch and jax never.
+matplotlib, jinja2 and typst are loaded when a report is written or shown, torch and jax never.
 """
 
 from __future__ import annotations
@@ -14,8 +15,24 @@ from __future__ import annotations
 from pathlib import Path
 
 from crossbackend.compare import Comparison
+from crossbackend.notebook import as_html
+from crossbackend.record import Record
 
 __all__ = ["write"]
+
+
+@as_html.register(Comparison)
+def _comparison(value: Comparison) -> str:
+    from crossbackend.report import notebook
+
+    return notebook.comparison(value)
+
+
+@as_html.register(Record)
+def _record(value: Record) -> str:
+    from crossbackend.report import notebook
+
+    return notebook.record(value)
 
 
 def write(comparison: Comparison, folder: Path, *, pdf: bool = True) -> list[Path]:

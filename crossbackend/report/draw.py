@@ -51,12 +51,24 @@ class Chart:
 
 @dataclass
 class Mark:
-    """What a series is: numbers of its backend and norm, its stepping, and a sentence for each point."""
+    """What a series is.
+
+    Attributes
+    ----------
+    backend, norm : int or None
+        Their numbers among the run's names.
+    stepping : str
+    titles : list of str
+        A sentence for each point, or one for the whole.
+    bins : tuple or None
+        Of a series of bars: where the first begins, where the last ends, how many each counts.
+    """
 
     backend: int | None = None
     norm: int | None = None
     stepping: str = ""
     titles: list[str] = field(default_factory=list)
+    bins: tuple[float, float, Sequence[int]] | None = None
 
 
 def drawing(function: Callable[..., Chart | None]) -> Callable[..., Chart | None]:
@@ -211,6 +223,9 @@ def _name_mark(group: ET.Element, mark: Mark) -> None:
     for key, value in (("b", mark.backend), ("n", mark.norm), ("s", mark.stepping or None)):
         if value is not None:
             group.attrib[f"data-{key}"] = str(value)
+    if mark.bins is not None:
+        low, high, counts = mark.bins
+        group.attrib |= {"data-low": f"{low:g}", "data-high": f"{high:g}", "data-counts": " ".join(map(str, counts))}
     points = list(group.iter(f"{_SVG}use"))
     if len(points) == len(mark.titles):
         for point, words in zip(points, mark.titles, strict=True):

@@ -21,11 +21,11 @@ def render(view: View) -> bytes:
     return page(
         "report.html", colours=colours.values(), styles=["report.css"], script="report.js",
         view=view, many=len(view.problems) > 16, draw=drawing, columns=cells.COLUMNS, over=cells.over(),
-        samples=[_sample(name) for name in view.names.norms], data=Markup(embedded(view.numbers)),
+        samples=[sample(name) for name in view.names.norms], data=Markup(embedded(view.numbers)),
     )  # fmt: skip
 
 
-def _sample(norm: str) -> dict[str, str]:
+def sample(norm: str) -> dict[str, str]:
     """Return what a norm's key needs: its dashes and its marker's outline around (17, 6)."""
     dashes, marker = norm_style(norm)
     pattern = "" if dashes == "-" else " ".join(f"{1.6 * n:g}" for n in dashes[1])  # type: ignore[index]

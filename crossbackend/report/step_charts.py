@@ -10,7 +10,7 @@ from crossbackend.compare import ProblemComparison
 from crossbackend.norms import GROUPS
 from crossbackend.record import Record, Status, Steps
 from crossbackend.report.draw import WIDE, Chart, Mark, Sheet, drawing
-from crossbackend.report.formats import clean, count, short, tolerance
+from crossbackend.report.formats import clean, short, tolerance
 from crossbackend.report.names import Names, usual
 from crossbackend.report.palette import INK, SOFT, blocks
 
@@ -68,8 +68,8 @@ class _Panel:
         found = None if record is None else record.steps("backward")
         self.steps = found if found is not None and len(found.t0) else None
 
-    def _mark(self, words: str) -> str:
-        return self.sheet.mark(Mark(*self.numbers, "native", [f"{self.words}: {words}"]))
+    def _mark(self, words: str, bins: Any = None) -> str:
+        return self.sheet.mark(Mark(*self.numbers, "native", [f"{self.words}: {words}"], bins))
 
     def bars(self, edges: np.ndarray) -> tuple[int, int]:
         """Draw the bars; return the height of the highest upward and downward."""
@@ -81,25 +81,29 @@ class _Panel:
         middle, rejected = _middle(steps), ~steps.accepted
         accepted = np.histogram(middle[steps.accepted], edges)[0]
         taken, refused = int(accepted.sum()), int(rejected.sum())
-        self._draw(accepted, edges, 0, self.colour, f"{count(taken, 'step')} accepted", alpha=0.85)
+        self._draw(accepted, edges, None, self.colour, "accepted")
         depth = np.zeros(len(edges) - 1)
         for index, part in self._parts(steps, rejected):
             bars = np.histogram(middle[part], edges)[0]
             which = GROUPS[index] if index >= 0 else "block not recorded"
             colour = blocks()[GROUPS[index]].sentinel if index >= 0 else self.colour
-            self._draw(-depth - bars, edges, -depth, colour, f"{int(bars.sum())} rejected by {which}")
+            self._draw(bars, edges, -depth, colour, f"rejected by {which}")
             depth += bars
         self._counts(taken, refused, steps)
         return int(accepted.max(initial=1)), int(depth.max(initial=0))
 
-    def _draw(self, tops: np.ndarray, edges: np.ndarray, base: Any, colour: str, words: str, **style: Any) -> None:
-        """Draw bars as `Axes.stairs` does, without its search for limits, a fifth of the chart's time."""
+    def _draw(self, counts: np.ndarray, edges: np.ndarray, base: Any, colour: str, what: str) -> None:
+        """Draw bars up from 0, or down from `base`.
+
+        As `Axes.stairs` does, but for its search for limits, a fifth of the chart's time.
+        """
         from matplotlib.patches import StepPatch
 
-        bars = StepPatch(
-            tops, edges, baseline=base, fill=True, color=colour, linewidth=0, gid=self._mark(words), **style
-        )
-        self.panel.add_artist(bars)
+        up = base is None
+        gid = self._mark(f"{int(counts.sum())} {what}", (edges[0], edges[-1], counts.tolist()))
+        tops, base = (counts, 0) if up else (base - counts, base)
+        style = {"fill": True, "color": colour, "linewidth": 0, "alpha": 0.85 if up else 1.0}
+        self.panel.add_artist(StepPatch(tops, edges, baseline=base, gid=gid, **style))
 
     def _parts(self, steps: Steps, rejected: np.ndarray) -> list[tuple[int, np.ndarray]]:
         decided = steps.decided

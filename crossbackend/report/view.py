@@ -56,9 +56,9 @@ def build(comparison: Comparison) -> View:
         created=moment(about.get("created")),
         facts=_facts(about, machine, names),
         names=names,
-        summary=_summary(comparison),
-        notices=_notices(comparison, about),
-        tiles=_tiles(comparison),
+        summary=summary(comparison),
+        notices=notices(comparison, about),
+        tiles=tiles(comparison),
         warnings=verdict.warnings(comparison),
         notes=why.note_advice(comparison),
         tables=_tables(comparison, names),
@@ -78,7 +78,7 @@ def _facts_of(about: dict[str, Any], key: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _summary(comparison: Comparison) -> list[tuple[str, list[str]]]:
+def summary(comparison: Comparison) -> list[tuple[str, list[str]]]:
     """Return the sentences of the summary under what they are about."""
     found: dict[str, list[str]] = {}
     for point in comparison.points():
@@ -103,7 +103,8 @@ def _fact(key: str, value: Any) -> str:
     return size(value) if key.endswith("bytes") else values(value)
 
 
-def _notices(comparison: Comparison, about: dict[str, Any]) -> list[str]:
+def notices(comparison: Comparison, about: dict[str, Any]) -> list[str]:
+    """Return what a reader must know before anything else: that the run is not complete, that nothing was timed."""
     found = []
     planned, have = about.get("planned"), len(comparison.records)
     if isinstance(planned, int) and have < planned:
@@ -116,7 +117,8 @@ def _notices(comparison: Comparison, about: dict[str, Any]) -> list[str]:
     return found
 
 
-def _tiles(comparison: Comparison) -> list[tuple[str, str, str]]:
+def tiles(comparison: Comparison) -> list[tuple[str, str, str]]:
+    """Return number, words and kind of the main counts."""
     found = verdict.counts(comparison)
     total, tiles = sum(found.values()), []
     if total:

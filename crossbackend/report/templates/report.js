@@ -55,16 +55,27 @@
     tip.hidden = true;
     shown = null;
   };
-  const show = (chart, point) => {
-    if (shown && shown.point === point) return;
+  // Of bars, the one under the pointer: `BACKEND, NORM: 36 accepted` becomes `..: 3 accepted, t from 1.2 to 1.3`.
+  const barUnder = ({ at, words }, event) => {
+    const { low, high, counts } = at.dataset;
+    if (!counts || !event) return words;
+    const each = counts.split(" ");
+    const box = at.getBoundingClientRect();
+    const bar = within(Math.floor((event.clientX - box.x) / box.width * each.length), 0, each.length - 1);
+    const edge = (k) => Number((+low + (high - low) * k / each.length).toPrecision(3));
+    return `${words.replace(/: \d+ /, `: ${each[bar]} `)}, t from ${edge(bar)} to ${edge(bar + 1)} (${words.match(/: (\d+) /)[1]} in all)`;
+  };
+  const show = (chart, point, event) => {
+    const text = barUnder(point, event);
+    if (shown && shown.point === point && tip.textContent === text) return;
     hide();
     shown = { chart, point };
     chart.classList.add("reading");
     point.at.classList.add("here");
     point.mark.classList.add("here");
-    tip.textContent = point.words;
+    tip.textContent = text;
     tip.hidden = false;
-    const [x, y] = middle(point);
+    const [x, y] = point.at.dataset.counts && event ? [event.clientX, event.clientY] : middle(point);
     const { width, height } = tip.getBoundingClientRect();
     tip.style.left = `${within(x + 14, 4, Math.max(innerWidth - width - 4, 4))}px`;
     tip.style.top = `${y - height - 12 < 4 ? y + 16 : y - height - 12}px`;
@@ -88,7 +99,7 @@
     chart.setAttribute("aria-roledescription", "chart, arrow keys read its values");
     const point = (event) => {
       const found = nearest(chart, event);
-      if (found) show(chart, found);
+      if (found) show(chart, found, event);
       else hide();
     };
     chart.addEventListener("pointermove", point);
