@@ -4,11 +4,12 @@ Importing this loads neither torch, jax nor matplotlib.
 """
 
 import crossbackend.compare
+import crossbackend.diff
 import crossbackend.explain
 import crossbackend.recipe
 import crossbackend.report  # noqa: F401 - before the functions below take these modules' names
 from crossbackend import ops
-from crossbackend.api import advise, compare, explain, gradient, recipe, report, run
+from crossbackend.api import advise, compare, diff, explain, gradient, recipe, report, run
 from crossbackend.errors import UserError
 from crossbackend.load import gallery, load
 from crossbackend.problem import Problem
@@ -22,6 +23,7 @@ __all__ = [
     "UserError",
     "advise",
     "compare",
+    "diff",
     "explain",
     "gallery",
     "gradient",

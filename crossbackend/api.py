@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ from crossbackend.advice import BY, Advice
 from crossbackend.advice import advise as advise_run
 from crossbackend.compare import Comparison
 from crossbackend.compare import compare as compare_run
+from crossbackend.diff import Difference
+from crossbackend.diff import diff as diff_runs
 from crossbackend.errors import Mistake, UserError, raise_all
 from crossbackend.explain import Explanation
 from crossbackend.load import load
 from crossbackend.plan import STEPPINGS, Choice, Plan, atol_of, check_choice
 from crossbackend.problem import Problem
 from crossbackend.record import Gradient
-from crossbackend.store import load_run
+from crossbackend.store import load_run, write_bytes
 from crossbackend.trial import trial
 
 Problems = Problem | str | Path | Sequence[Problem | str | Path]
@@ -161,6 +164,61 @@ def advise(run: str | Path | Comparison, error: float, *, by: str = "time") -> l
         mistakes.append(Mistake("--by", repr(by), f"one of {', '.join(BY)}"))
     raise_all(mistakes)
     return advise_run(run if isinstance(run, Comparison) else compare(run), error, by)
+
+
+def diff(a: str | Path | Comparison, b: str | Path | Comparison) -> Difference:
+    """Return what changed from run A to run B: results, times, flags, and what may explain it.
+
+    Parameters
+    ----------
+    a, b : path or Comparison
+        The folder of a stored run, or what `run` or `compare` returned.
+
+    Returns
+    -------
+    Difference
+        Its `str` is the text for a terminal, `as_dict()` the JSON object, `summary()` the main sentences.
+
+    Raises
+    ------
+    UserError
+        For every run that is not there.
+    """
+    runs: list[Comparison] = []
+    mistakes: list[Mistake] = []
+    for where, given in (("RUN_A", a), ("RUN_B", b)):
+        try:
+            runs.append(given if isinstance(given, Comparison) else compare(given))
+        except UserError as error:
+            mistakes += [replace(mistake, where=where) for mistake in error.mistakes]
+    raise_all(mistakes)
+    names = [
+        str(run.about.get("name") or "run") if isinstance(given, Comparison) else str(given)
+        for given, run in zip((a, b), runs, strict=True)
+    ]
+    return diff_runs(runs[0], runs[1], (names[0], names[1]))
+
+
+def write_diff(difference: Difference, path: str | Path) -> Path:
+    """Write the HTML page of a difference, whole or not at all, and return its path.
+
+    Raises
+    ------
+    UserError
+        Where no file can be written there.
+    """
+    from crossbackend.report.diff_page import render
+
+    path = Path(path)
+    content = render(difference)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(21, "a folder")
+        write_bytes(path, content)
+    except OSError as error:
+        expected = "a file that can be written"
+        raise UserError(Mistake("--page", f"{path} ({error.strerror})", expected, "Write another file.")) from error
+    return path
 
 
 def report(folder: str | Path, *, pdf: bool = True) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Commands that read a stored run, and need neither torch nor jax: `compare`, `explain`, `advise`, `report`."""
+"""Commands that read a stored run, and need neither torch nor jax: `compare`, `explain`, `advise`, `diff`, `report`."""
 
 from __future__ import annotations
 
@@ -30,6 +30,12 @@ def add(commands: Any) -> None:
     made.add_argument("--error", type=float, required=True, help="relative gradient error to reach, such as 1e-4")
     made.add_argument("--by", choices=advice.BY, default="time", help="what is to be cheap (%(default)s)")
     made.set_defaults(do=_advise)
+    made = commands.add_parser("diff", help="say what changed between two runs: results, times, flags, versions")
+    made.add_argument("a", type=Path, metavar="RUN_A", help="folder of the run that came first")
+    made.add_argument("b", type=Path, metavar="RUN_B", help="folder of the run to compare with it")
+    made.add_argument("--page", type=Path, metavar="FILE", help="write an HTML page as well")
+    made.add_argument("--json", action="store_true", help="print one JSON object")
+    made.set_defaults(do=_diff)
     made = commands.add_parser("report", help="write index.html and report.pdf of a run, from its records alone")
     made.add_argument("run", type=Path, nargs="?", default=DEFAULT_RUN, help="folder of the run (%(default)s)")
     made.add_argument("--no-pdf", action="store_true", help="write the HTML page only")
@@ -67,6 +73,19 @@ def _advise(args: argparse.Namespace) -> dict[str, Any] | None:
     for item in found:
         print(advice.text(item))
     return None
+
+
+def _diff(args: argparse.Namespace) -> dict[str, Any] | None:
+    found = api.diff(args.a, args.b)
+    page = None if args.page is None else api.write_diff(found, args.page)
+    if not args.json:
+        print(found, end="")
+    if page is not None:
+        print(f"wrote {page}")
+    for name, files in zip("AB", found.damaged, strict=True):
+        for sentence in files:
+            print(f"skipped in {name}: {sentence}", file=sys.stderr)
+    return found.as_dict() if args.json else None
 
 
 def _report(args: argparse.Namespace) -> None:

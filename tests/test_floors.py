@@ -11,7 +11,7 @@ FLOORS = (
     ("norms", "ops", "adapt", "new"),
     ("ratios", "problem"),
     ("record", "bound", "plan", "load"),
-    ("store", "agreement", "summary", "flags", "rejections", "speedup"),
+    ("store", "agreement", "summary", "flags", "rejections", "speedup", "frame"),
     ("trial", "digest", "backends.contract", "lowering", "scaling", "flag_groups", "advice"),
     (
         "registry",
@@ -60,7 +60,7 @@ MAY_IMPORT = {
     "matplotlib": ("report",),
     "jinja2": ("report",),
     "typst": ("report",),
-    "pandas": ("compare",),
+    "pandas": ("frame",),
 }
 """Libraries that are imported inside functions only, and by these rooms only."""
 

@@ -4,7 +4,8 @@
     draw, charts, step_charts    figures, as SVG that carries a theme's variables instead of colours
     verdict, costs, why, cells   the report's sections as tables and figures
     view                         all of it in reading order
-    html, pdf                    the two pages that show the view
+    groups, artists              its charts, kind by kind; several processes that draw them
+    html, pdf, figures           the two pages that show the view, and its charts as files of their own
     index, notebook              a page that lists the runs of a folder; what a notebook shows of one, or of a record
 
 matplotlib, jinja2 and typst are loaded when a report is written or shown, torch and jax never.
@@ -35,8 +36,8 @@ def _record(value: Record) -> str:
     return notebook.record(value)
 
 
-def write(comparison: Comparison, folder: Path, *, pdf: bool = True) -> list[Path]:
-    """Write `index.html` and `report.pdf`; equal comparisons give equal bytes.
+def write(comparison: Comparison, folder: Path, *, pdf: bool = True, figures: bool = False) -> list[Path]:
+    """Write `index.html`, `report.pdf` and the figures; equal comparisons give equal bytes.
 
     Parameters
     ----------
@@ -45,6 +46,8 @@ def write(comparison: Comparison, folder: Path, *, pdf: bool = True) -> list[Pat
         Made if it is not there; each file is there whole or not at all.
     pdf : bool
         False leaves the PDF out.
+    figures : bool
+        True writes every chart as `figures/KIND-PROBLEM.svg` too.
 
     Returns
     -------
@@ -67,4 +70,10 @@ def write(comparison: Comparison, folder: Path, *, pdf: bool = True) -> list[Pat
 
         written.append(folder / "report.pdf")
         write_bytes(written[1], printed.render(shown))
+    if figures:
+        from crossbackend.report import figures as alone
+
+        for name, content in alone.figures(shown):
+            written.append(folder / "figures" / name)
+            write_bytes(written[-1], content)
     return written

@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from crossbackend.report import artists, figures
+from crossbackend.report import artists, figures, write
 from crossbackend.report.groups import problem_charts
 from crossbackend.report.names import names_of
 from tests.report import synthetic
@@ -55,6 +55,14 @@ def test_what_is_drawn_lies_inside(written):
             assert x >= 0
             assert x + w <= width + 0.01
             assert y + h <= height + 0.01
+
+
+def test_they_are_written_where_they_are_asked_for(tmp_path):
+    paths = write(synthetic.single(), tmp_path, pdf=False, figures=True)
+    assert paths[0] == tmp_path / "index.html"
+    assert sorted(paths[1:]) == sorted((tmp_path / "figures").iterdir())
+    assert len(paths) > 3
+    assert write(synthetic.single(), tmp_path, pdf=False) == paths[:1]
 
 
 def test_hostile_names_make_no_folders_and_no_elements():
