@@ -7,11 +7,13 @@ OUT ?= reports/latest
 # What the report compares: each library's own norms, and the paper's seminorm handed to all three.
 NORMS := --norm default --norm seminorm --norm native:mixed-seminorm
 
-.PHONY: help compare test test-fast lint format report bench bench-report clean setup
+.PHONY: help compare test test-fast lint format report index example bench bench-report clean setup
 
 help:
 	@echo "make compare    run the gallery on all backends into $(OUT)/ and write its report (index.html, report.pdf)"
 	@echo "make report     write the report of $(OUT)/ again from its records"
+	@echo "make index      write the reports of all runs in reports/, and the page that lists them"
+	@echo "make example    run the gallery into reports/example/, the committed example, with its figures"
 	@echo "make test       run all tests"
 	@echo "make test-fast  run the tests that need no long solves"
 	@echo "make lint       check style, types and formatting"
@@ -33,6 +35,13 @@ compare: setup
 
 report: setup
 	$(RUN) report $(OUT)
+
+index: setup
+	$(RUN) report --all reports
+
+example: setup
+	$(RUN) run $(NORMS) --out reports/example
+	$(RUN) report reports/example --figures
 
 bench: setup
 	$(RUN) run $(NORMS) --out reports/bench --repeats 20 --seconds 2

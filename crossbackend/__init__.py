@@ -9,11 +9,12 @@ import crossbackend.explain
 import crossbackend.recipe
 import crossbackend.report  # noqa: F401 - before the functions below take these modules' names
 from crossbackend import ops
-from crossbackend.api import advise, compare, diff, explain, gradient, recipe, report, run
+from crossbackend.api import gradient, recipe, run
 from crossbackend.errors import UserError
 from crossbackend.load import gallery, load
 from crossbackend.problem import Problem
 from crossbackend.record import Gradient, Record, Status
+from crossbackend.stored import advise, compare, diff, explain, report
 
 __all__ = [
     "Gradient",

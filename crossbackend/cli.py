@@ -1,4 +1,4 @@
-"""The command line: `crossbackend list | plan | run | compare | explain | advise | report | lower | recipe | new`.
+"""The command line; `cli_stored` has the commands that read a stored run.
 
 A mistake of the user's is one message and exit code 2; anything else that goes wrong is a bug with its traceback.
 """
@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from crossbackend import api, cli_stored, registry
+from crossbackend import api, cli_stored, registry, stored
 from crossbackend.errors import UserError
 from crossbackend.load import gallery, load
 from crossbackend.norms import NATIVE
@@ -182,8 +182,8 @@ def _run(args: argparse.Namespace) -> dict[str, Any] | None:
         explain=not args.no_explain,
     )  # fmt: skip
     run_study(problems, _choice(args), options)
-    comparison = api.compare(out)
-    paths = [] if args.no_report else api.write_report(comparison, out)
+    comparison = stored.compare(out)
+    paths = [] if args.no_report else stored.write_report(comparison, out)
     if args.json:
         return comparison.as_dict()
     cli_stored.show(comparison)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from crossbackend import advice, api
+from crossbackend import advice, stored
 from crossbackend.compare import Comparison
 
 DEFAULT_RUN = Path("reports/latest")
@@ -37,8 +37,13 @@ def add(commands: Any) -> None:
     made.add_argument("--json", action="store_true", help="print one JSON object")
     made.set_defaults(do=_diff)
     made = commands.add_parser("report", help="write index.html and report.pdf of a run, from its records alone")
-    made.add_argument("run", type=Path, nargs="?", default=DEFAULT_RUN, help="folder of the run (%(default)s)")
+    made.add_argument(
+        "run", type=Path, nargs="?",
+        help=f"folder of the run ({DEFAULT_RUN}); with --all, the folder that holds the runs ({DEFAULT_RUN.parent})",
+    )  # fmt: skip
+    made.add_argument("--all", action="store_true", help="all runs of a folder, and the page that lists them")
     made.add_argument("--no-pdf", action="store_true", help="write the HTML page only")
+    made.add_argument("--figures", action="store_true", help="write every chart as an SVG file too, into figures/")
     made.set_defaults(do=_report)
 
 
@@ -51,7 +56,7 @@ def _add_run(made: argparse.ArgumentParser) -> None:
 
 
 def _compare(args: argparse.Namespace) -> dict[str, Any] | None:
-    comparison = api.compare(args.run)
+    comparison = stored.compare(args.run)
     if args.json:
         return comparison.as_dict()
     show(comparison)
@@ -59,7 +64,7 @@ def _compare(args: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def _explain(args: argparse.Namespace) -> dict[str, Any] | None:
-    found = api.explain(args.run, args.problem, rtol=args.rtol)
+    found = stored.explain(args.run, args.problem, rtol=args.rtol)
     if args.json:
         return found.as_dict()
     print(found, end="")
@@ -67,7 +72,7 @@ def _explain(args: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def _advise(args: argparse.Namespace) -> dict[str, Any] | None:
-    found = api.advise(args.run, args.error, by=args.by)
+    found = stored.advise(args.run, args.error, by=args.by)
     if args.json:
         return {"wanted": args.error, "by": args.by, "problems": [asdict(item) for item in found]}
     for item in found:
@@ -76,8 +81,8 @@ def _advise(args: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def _diff(args: argparse.Namespace) -> dict[str, Any] | None:
-    found = api.diff(args.a, args.b)
-    page = None if args.page is None else api.write_diff(found, args.page)
+    found = stored.diff(args.a, args.b)
+    page = None if args.page is None else stored.write_diff(found, args.page)
     if not args.json:
         print(found, end="")
     if page is not None:
@@ -89,7 +94,12 @@ def _diff(args: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def _report(args: argparse.Namespace) -> None:
-    for path in api.report(args.run, pdf=not args.no_pdf):
+    options = {"pdf": not args.no_pdf, "figures": args.figures}
+    if args.all:
+        paths = stored.report_all(args.run or DEFAULT_RUN.parent, **options)
+    else:
+        paths = stored.report(args.run or DEFAULT_RUN, **options)
+    for path in paths:
         print(f"wrote {path}")
 
 

@@ -15,6 +15,8 @@ from crossbackend.load import gallery
 from crossbackend.plan import Plan
 from crossbackend.record import Record, Status
 from crossbackend.store import load_run, prepare, write_json, write_record
+from tests.report import synthetic
+from tests.report.bench import store
 
 needs_scipy = pytest.mark.skipif("scipy" not in registry.installed(), reason="scipy's libraries are not installed")
 
@@ -303,6 +305,30 @@ class TestStored:
         code, out, err = call(capsys, "compare", run)
         assert (code, out.strip(), err) == (0, "", "")
 
+    def test_a_report_with_its_figures(self, capsys, tmp_path):
+        run = tmp_path / "one"
+        store(synthetic.single(), run)
+        code, out, err = call(capsys, "report", run, "--no-pdf", "--figures")
+        assert (code, err) == (0, "")
+        assert out.splitlines()[0] == f"wrote {run / 'index.html'}"
+        figures = sorted((run / "figures").iterdir())
+        assert sorted(out.splitlines()[1:]) == [f"wrote {path}" for path in figures] != []
+        assert all(path.name.endswith("-lotka_volterra.svg") for path in figures)
+
+    def test_the_reports_of_all_runs_of_a_folder(self, capsys, run, tmp_path, monkeypatch):
+        shutil.copytree(run, tmp_path / "reports/one")
+        shutil.copytree(run, tmp_path / "reports/two")
+        monkeypatch.chdir(tmp_path)
+        code, out, err = call(capsys, "report", "--all")
+        assert (code, err) == (0, "")
+        names = ["one/index.html", "one/report.pdf", "two/index.html", "two/report.pdf", "index.html"]
+        assert out.splitlines() == [f"wrote reports/{name}" for name in names]
+        assert all((tmp_path / "reports" / name).stat().st_size > 1000 for name in names)
+        assert call(capsys, "report", "--all", "reports", "--no-pdf")[1].splitlines() == [
+            f"wrote reports/{name}" for name in names if name.endswith(".html")
+        ]
+        is_a_mistake(call(capsys, "report", "--all", "reports/one"), r"folder: got reports/one, which is a run itself")
+
 
 class TestWords:
     def test_list(self, capsys):
@@ -322,7 +348,19 @@ class TestWords:
     def test_every_command_has_help(self, capsys):
         top = call(capsys, "--help")
         assert top[0] == 0
-        for command in ("list", "plan", "run", "compare", "explain", "advise", "report", "lower", "recipe", "new"):
+        for command in (
+            "list",
+            "plan",
+            "run",
+            "compare",
+            "explain",
+            "advise",
+            "diff",
+            "report",
+            "lower",
+            "recipe",
+            "new",
+        ):
             assert f"\n    {command} " in top[1]
             code, out, _ = call(capsys, command, "--help")
             assert code == 0

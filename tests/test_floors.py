@@ -25,7 +25,7 @@ FLOORS = (
     ),
     ("backends.scipy_gradient", "backends.diffrax_through_steps", "interpolating", "diff"),
     ("backends.scipy", "backends.torchdiffeq", "backends.diffrax", "finite_differences", "error_split", "report"),
-    ("reference",),
+    ("reference", "stored"),
     ("study",),
     ("api",),
     ("cli_stored",),

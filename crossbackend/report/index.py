@@ -63,7 +63,7 @@ class RunView:
     pdf: bool = False
 
 
-def write_all(folder: Path, *, pdf: bool = True) -> list[Path]:
+def write_all(folder: Path, *, pdf: bool = True, figures: bool = False) -> list[Path]:
     """Write the report of every run in a folder, and `index.html`, which lists them; equal runs give equal bytes.
 
     Parameters
@@ -72,6 +72,8 @@ def write_all(folder: Path, *, pdf: bool = True) -> list[Path]:
         Its direct sub-folders that hold a `run.json` are its runs. One that cannot be read is listed with the reason.
     pdf : bool
         False writes no `report.pdf`; one that is there from before is still linked to.
+    figures : bool
+        True writes every chart of every run as a file of its own, too.
 
     Returns
     -------
@@ -88,7 +90,7 @@ def write_all(folder: Path, *, pdf: bool = True) -> list[Path]:
     written: list[Path] = []
     shown = []
     for run in _runs(folder):
-        found, paths = _one(run, pdf)
+        found, paths = _one(run, pdf=pdf, figures=figures)
         shown.append(found)
         written += paths
     path = folder / "index.html"
@@ -118,7 +120,7 @@ def _holds_run(path: Path) -> bool:
         return False
 
 
-def _one(run: Path, pdf: bool) -> tuple[RunView, list[Path]]:
+def _one(run: Path, **options: bool) -> tuple[RunView, list[Path]]:
     """Write a run's report; nothing of its comparison outlives this call."""
     found = RunView(run.name, quote(os.fsencode(run.name), safe=""))
     paths: list[Path] = []
@@ -129,7 +131,7 @@ def _one(run: Path, pdf: bool) -> tuple[RunView, list[Path]]:
         else:
             comparison = compare(loaded)
             _describe(found, comparison)
-            paths = _written(found, comparison, run, pdf)
+            paths = _written(found, comparison, run, **options)
     except UserError as error:
         found.reason = str(error.__cause__ or error)  # the cause names no folder: the page may be moved with its runs
     except OSError as error:
@@ -138,9 +140,9 @@ def _one(run: Path, pdf: bool) -> tuple[RunView, list[Path]]:
     return found, paths
 
 
-def _written(found: RunView, comparison: Comparison, run: Path, pdf: bool) -> list[Path]:
+def _written(found: RunView, comparison: Comparison, run: Path, **options: bool) -> list[Path]:
     try:
-        return write(comparison, run, pdf=pdf)
+        return write(comparison, run, **options)
     except OSError as error:
         found.notices.append(f"Its report could not be written: {error.strerror or error}.")
         return []

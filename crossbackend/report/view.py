@@ -61,7 +61,7 @@ def build(comparison: Comparison) -> View:
         tiles=tiles(comparison),
         warnings=verdict.warnings(comparison),
         notes=why.note_advice(comparison),
-        tables=_tables(comparison, names),
+        tables=tables(comparison, names),
         groups={group.name: group for group in groups(comparison.problems, charts)},
         problems=[problem_view(*pair) for pair in zip(comparison.problems, (c[PICTURE] for c in charts), strict=True)],
         damaged=[str(line) for line in comparison.damaged],
@@ -136,8 +136,9 @@ def tiles(comparison: Comparison) -> list[tuple[str, str, str]]:
     return [*tiles, (whole(bad), f"of {whole(tried)} plans did not finish", "fail" if bad else "pass")]
 
 
-def _tables(comparison: Comparison, names: Names) -> dict[str, Table]:
-    tables = [
+def tables(comparison: Comparison, names: Names) -> dict[str, Table]:
+    """Return every table of the report by its name."""
+    found = [
         verdict.matched(comparison, names), verdict.native(comparison, names), verdict.by_backend(comparison, names),
         costs.savings(comparison, names, "native"), costs.savings(comparison, names, "matched"),
         costs.speedups(comparison, names), costs.timings(comparison, names), costs.cheapest(comparison),
@@ -145,4 +146,4 @@ def _tables(comparison: Comparison, names: Names) -> dict[str, Table]:
         why.settings(comparison, names),
         cells.failures(comparison), cells.declined(comparison), cells.condensed(comparison, names),
     ]  # fmt: skip
-    return {table.name: table for table in tables}
+    return {table.name: table for table in found}

@@ -330,6 +330,52 @@ class TestReaders:
         assert tab.evaluate("document.querySelectorAll('[onmouseover], b[onmouseover]').length") == 0
 
 
+class TestOtherPages:
+    """The list of runs and the difference of two are pages like the report: no script, the same care."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def written(cls, tmp_path_factory):
+        from crossbackend import diff
+        from crossbackend.report import diff_page, index
+        from tests.report.bench import store
+
+        folder = tmp_path_factory.mktemp("runs")
+        store(synthetic.every_status(), folder / "statuses #1 é")
+        store(synthetic.single(), folder / "single")
+        index.write_all(folder, pdf=False)
+        change = synthetic.run()
+        for record in change.records[::7]:
+            if record.forward:
+                record.forward["nfe"] += 7
+        from crossbackend.compare import compare
+
+        (folder / "diff.html").write_bytes(diff_page.render(diff(synthetic.full(), compare(change))))
+        return {"index": folder / "index.html", "diff": folder / "diff.html"}
+
+    @pytest.mark.parametrize("theme", ["light", "dark"])
+    @pytest.mark.parametrize("name", ["index", "diff"])
+    def test_the_rules_of_accessibility_hold(self, visit, written, name, theme):
+        from axe_playwright_python.sync_playwright import Axe
+
+        tab = visit(written[name], color_scheme=theme)
+        tab.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+        assert [(rule["id"], rule["nodes"][0]["html"]) for rule in Axe().run(tab).response["violations"]] == []
+
+    @pytest.mark.parametrize("name", ["index", "diff"])
+    def test_a_phone_does_not_scroll_sideways(self, visit, written, name):
+        tab = visit(written[name], viewport={"width": 390, "height": 844}, is_mobile=True)
+        assert tab.evaluate("document.documentElement.scrollWidth") == 390
+
+    def test_a_link_leads_to_the_report(self, visit, written):
+        tab = visit(written["index"])
+        link = tab.get_by_role("link", name="statuses #1 é")
+        address = link.evaluate("each => each.href")
+        tab.goto(address)
+        assert tab.locator("#shown").text_content() == "48 of 48 records"
+        tab.asked[1:] = []
+
+
 def test_the_page_as_it_stands_lets_nothing_load(chromium, files, tmp_path):
     """Even where something got into it that would."""
     asked = []

@@ -239,10 +239,10 @@ def test_a_report_that_cannot_be_written_stops_no_other(tmp_path, monkeypatch):
     make(tmp_path / "b", records(rtols=[1e-4]))
     write = index.write
 
-    def refused(comparison, folder, *, pdf):
+    def refused(comparison, folder, **options):
         if folder.name == "a":
             raise PermissionError(13, "Permission denied", str(folder / "index.html"))
-        return write(comparison, folder, pdf=pdf)
+        return write(comparison, folder, **options)
 
     monkeypatch.setattr(index, "write", refused)
     assert index.write_all(tmp_path, pdf=False) == [tmp_path / "b" / "index.html", tmp_path / "index.html"]

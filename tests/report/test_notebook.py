@@ -266,7 +266,7 @@ class TestRecord:
         text = displays[f"record {name}"][0]
         counts = values[f"record {name}"].backward
         assert text.count('<svg class="chart"') == 1
-        assert f"{counts['accepted']} steps accepted" in text
+        assert f"{counts['accepted']} accepted" in text
 
     def test_a_gradient_not_to_be_trusted_is_no_green_one(self):
         """Nothing is recorded as wrong: the solve finished. What the record itself shows is said all the same."""

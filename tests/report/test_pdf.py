@@ -1,11 +1,13 @@
 """The PDF: the same twice, short enough, tagged, nothing clipped, its fonts inside, from hostile records too."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from crossbackend.report import pdf, view
+from crossbackend.report.names import names_of
 from tests.report import synthetic
 
 MARGIN = 18 / 25.4 * 72
@@ -72,6 +74,16 @@ def test_without_an_alternative_text_there_is_no_document(monkeypatch):
 @pytest.mark.parametrize("name", [name for name in synthetic.MADE if name != "full"])
 def test_any_run_gives_a_document_without_a_warning(made, name):
     assert pages(made(name).read_bytes()) >= 1
+
+
+def test_five_thousand_records():
+    """Tables and records of a run of 84 problems; its charts would take half a minute to draw."""
+    many = synthetic.large(5000)
+    names = names_of(many)
+    shown = replace(synthetic.shown("single"), tables=view.tables(many, names), names=names)
+    content = pdf.render(shown)
+    assert 40 < pages(content) < 200
+    assert len(content) < 12_000_000
 
 
 def test_a_warning_of_typst_is_an_error(monkeypatch):
