@@ -6,6 +6,7 @@ import re
 import threading
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from crossbackend.report import cells, html
@@ -234,6 +235,11 @@ class TestCharts:
         said = tab.locator("#tip").text_content()
         assert said.startswith(f"diffrax, default: {counts[highest]} accepted, t from ")
         assert said.endswith(f"({sum(counts)} in all)")
+        low, high = map(float, re.findall(r"t from (\S+) to (\S+) ", said)[0])
+        steps = record.steps("backward")
+        middle = ((steps.t0 + steps.t1) / 2)[steps.accepted]
+        assert np.count_nonzero((middle >= low - 0.01) & (middle <= high + 0.01)) >= counts[highest]
+        assert high - low == pytest.approx(0.25, rel=0.1)  # a fortieth of ten
 
     def test_a_finger(self, visit):
         tab = visit("full", has_touch=True, is_mobile=True, viewport={"width": 390, "height": 844})

@@ -1,6 +1,7 @@
 """The report shows what explains a difference, with the numbers of the comparison."""
 
 import re
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -57,6 +58,26 @@ def test_the_chart_of_steps_names_blocks_spurious_and_masked(shown):
     assert shown.groups["steps"].wide
     for words in ("rejected by a_params", "spurious", "masked"):
         assert words in chart.svg
+
+
+def test_no_bar_leaves_its_panel():
+    """Twenty rejections in one place, over single accepted steps."""
+    made = synthetic.run()
+    found = [r for r in made.records if (r.problem, r.stepping, r.rtol) == ("neural_ode", "native", 1e-6)]
+    for record in found:
+        t0 = np.concatenate([np.arange(10.0)[::-1] + 1, np.full(20, 5.0)])
+        record.arrays |= {"backward/t0": t0, "backward/t1": t0 - 1, "backward/accepted": np.arange(30) < 10}
+    made.records = found
+    (chart,) = view.build(compare(made)).groups["steps"].charts
+    root = ET.fromstring(chart.svg)
+    svg = "{http://www.w3.org/2000/svg}"
+    panels = [(float(r.get("y")), float(r.get("height"))) for r in root.iter(f"{svg}rect") if r.get("x")]
+    bars = [group for group in root.iter(f"{svg}g") if group.get("data-counts")]
+    assert any("20" in group.get("data-counts").split() for group in bars)
+    for group in bars:
+        points = re.findall(r"[ML] \S+ (\S+)", group.find(f"{svg}path").get("d"))
+        low, high = min(map(float, points)), max(map(float, points))
+        assert any(y - 0.1 <= low and high <= y + height + 0.1 for y, height in panels)
 
 
 def test_speed_up_at_equal_error_beside_what_is_saved_at_equal_tolerance(shown, comparison):

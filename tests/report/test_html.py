@@ -12,8 +12,9 @@ import pytest
 
 from crossbackend.compare import compare
 from crossbackend.record import Status
-from crossbackend.report import html, page, view, write
+from crossbackend.report import cells, html, page, view, write
 from crossbackend.report.cells import COLUMNS
+from crossbackend.report.formats import NONE, sci, seconds, size, tolerance, whole
 from tests.report import synthetic
 
 VOID = {"meta", "link", "input", "br", "img", "hr"}
@@ -112,9 +113,21 @@ def test_every_record_is_in_the_table_and_in_the_data(rendered):
     assert [int(i) for i, _ in body] == list(range(360))
     data = json.loads(re.findall(r'id="data">(.*?)</script>', rendered["full"], re.DOTALL)[0])
     assert [row[data["columns"].index("digest")] for row in data["rows"]] == [r.digest for r in comparison.records]
-    for record, (_, cells) in zip(comparison.records, body, strict=True):
-        assert str(record.status).replace("_", " ") in cells
-        assert cells.count("<t") == len(COLUMNS)
+    for record, (_, text) in zip(comparison.records, body, strict=True):
+        assert str(record.status).replace("_", " ") in text
+        assert text.count("<t") == len(COLUMNS)
+
+
+def test_a_column_shows_the_number_that_it_is_sorted_by():
+    comparison = synthetic.full()
+    data, rows = cells.numbers(comparison), cells.rows(comparison)
+    shown = (sci, whole, seconds, size, tolerance, lambda n: f"{whole(n)} + ")
+    sorted_by = [(at, data["columns"].index(column.key)) for at, column in enumerate(cells.COLUMNS) if column.key]
+    assert len(sorted_by) == 11
+    for numbers, row in zip(data["rows"], rows, strict=True):
+        for at, behind in sorted_by:
+            number, text = numbers[behind], row[at].text
+            assert text == NONE if number is None else any(text.startswith(form(number)) for form in shown), (at, text)
 
 
 def test_a_failed_record_has_its_advice_and_a_mark_in_the_chart(rendered):

@@ -1,0 +1,49 @@
+"""The committed example is a whole run, and its report is what this version writes."""
+
+import re
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from crossbackend.compare import Comparison, compare
+from crossbackend.load import gallery
+from crossbackend.record import Status
+from crossbackend.store import load_run
+
+ROOT = Path(__file__).parents[1]
+EXAMPLE = ROOT / "reports/example"
+DRAWN_BY = ("matplotlib", "Jinja2", "typst")
+"""Whose versions decide a report's bytes."""
+
+
+@pytest.fixture(scope="module")
+def example() -> Comparison:
+    return compare(load_run(EXAMPLE))
+
+
+def test_it_is_a_whole_gallery_run(example):
+    assert [item.problem for item in example.problems] == list(gallery())
+    assert example.damaged == []
+    assert len(example.records) == example.about["planned"] == 360
+    assert all(record.status == Status.OK for record in example.records)
+    assert {record.backend for record in example.records} == {"diffrax", "scipy", "torchdiffeq"}
+    assert all(record.time for record in example.records if record.stepping == "native")
+
+
+def test_nothing_else_lies_there():
+    names = {path.name for path in EXAMPLE.iterdir()}
+    assert names == {"figures", "index.html", "problems", "records", "reference", "report.pdf", "run.json"}
+
+
+def test_its_report_is_what_this_version_writes(example, tmp_path):
+    from crossbackend.report import write
+
+    pinned = dict(re.findall(r"^(\S+)==(\S+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE))
+    other = [name for name in DRAWN_BY if version(name) != pinned[name]]
+    if other:
+        pytest.skip(f"drawn by other versions of {', '.join(other)} than constraints.txt has")
+    written = write(example, tmp_path, figures=True)
+    stale = [path.name for path in written if path.read_bytes() != (EXAMPLE / path.relative_to(tmp_path)).read_bytes()]
+    assert stale == [], "run `crossbackend report reports/example --figures`"
+    assert {path.name for path in (EXAMPLE / "figures").iterdir()} == {p.name for p in written if p.suffix == ".svg"}
