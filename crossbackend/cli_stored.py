@@ -10,6 +10,7 @@ from typing import Any
 
 from crossbackend import advice, stored
 from crossbackend.compare import Comparison
+from crossbackend.wording import clean
 
 DEFAULT_RUN = Path("reports/latest")
 
@@ -67,7 +68,7 @@ def _explain(args: argparse.Namespace) -> dict[str, Any] | None:
     found = stored.explain(args.run, args.problem, rtol=args.rtol)
     if args.json:
         return found.as_dict()
-    print(found, end="")
+    print(clean(found), end="")
     return None
 
 
@@ -76,7 +77,7 @@ def _advise(args: argparse.Namespace) -> dict[str, Any] | None:
     if args.json:
         return {"wanted": args.error, "by": args.by, "problems": [asdict(item) for item in found]}
     for item in found:
-        print(advice.text(item))
+        print(clean(advice.text(item)))
     return None
 
 
@@ -84,12 +85,12 @@ def _diff(args: argparse.Namespace) -> dict[str, Any] | None:
     found = stored.diff(args.a, args.b)
     page = None if args.page is None else stored.write_diff(found, args.page)
     if not args.json:
-        print(found, end="")
+        print(clean(found), end="")
     if page is not None:
         print(f"wrote {page}")
     for name, files in zip("AB", found.damaged, strict=True):
         for sentence in files:
-            print(f"skipped in {name}: {sentence}", file=sys.stderr)
+            print(clean(f"skipped in {name}: {sentence}"), file=sys.stderr)
     return found.as_dict() if args.json else None
 
 
@@ -109,14 +110,14 @@ def show(comparison: Comparison) -> None:
         reference = item.reference
         floor = reference.get("floor")
         shown = "" if floor is None else f", floor {floor:.1e}"
-        print(f"\n{item.problem}  (reference: {reference.get('status', 'missing')}{shown})")
+        print(clean(f"\n{item.problem}  (reference: {reference.get('status', 'missing')}{shown})"))
         for row in item.matched:
             difference = row.max_relative_difference
             shown = "no two gradients" if difference is None else f"{difference:.1e}"
             steps = "same steps" if row.same_steps else "different steps"
-            print(f"  matched {row.norm:15} rtol {row.rtol:<7g} {row.verdict:9} {shown:>9}  {steps}")
+            print(clean(f"  matched {row.norm:15} rtol {row.rtol:<7g} {row.verdict:9} {shown:>9}  {steps}"))
     print()
     for sentence in comparison.summary():
-        print(sentence)
+        print(clean(sentence))
     for sentence in comparison.damaged:
-        print(f"skipped {sentence}", file=sys.stderr)
+        print(clean(f"skipped {sentence}"), file=sys.stderr)

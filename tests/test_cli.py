@@ -305,6 +305,20 @@ class TestStored:
         code, out, err = call(capsys, "compare", run)
         assert (code, out.strip(), err) == (0, "", "")
 
+    def test_names_of_another_program_cannot_reach_the_terminal(self, capsys, run):
+        """A name may hold an escape sequence that colours, moves or clears what stands there."""
+        name = "p\x1b[2J\u202e"
+        for backend in ("scipy", "diffrax"):
+            record = Record(
+                f"x{backend}", Plan(name, backend, "default", "matched", 1e-6, 1e-8).as_dict(), Status.TIMEOUT
+            )
+            write_record(run, record)
+        for words in (["compare", run], ["diff", run, run], ["explain", run, name], ["advise", run, "--error", "1e-4"]):
+            code, out, err = call(capsys, *words)
+            assert code == 0
+            assert not re.search("[\x00-\x08\x0b-\x1f\u202e]", out + err), words
+            assert words[0] == "diff" or "p\ufffd[2J\ufffd" in out
+
     def test_a_report_with_its_figures(self, capsys, tmp_path):
         run = tmp_path / "one"
         store(synthetic.single(), run)

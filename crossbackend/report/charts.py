@@ -14,6 +14,8 @@ from crossbackend.report.names import Names, at, cell, failed, sweeps, total_nfe
 from crossbackend.report.palette import BAND, INK, SOFT, picture_colours
 
 Measure = Callable[[Record], float | None]
+READABLE = 30
+"""Points of a solution that say their values, at most."""
 
 
 @drawing
@@ -177,7 +179,9 @@ def picture(item: ProblemComparison, name: str) -> Chart | None:
         if t and len(y) == len(t):
             label = short(series.get("label") or "y", 16)
             longest = max(longest, len(label))
-            sheet.panel.plot(t, y, color=colours[index % len(colours)].sentinel, label=" " + label, linewidth=1.3)
+            colour = colours[index % len(colours)].sentinel
+            sheet.panel.plot(t, y, color=colour, label=" " + label, linewidth=1.3)
+            _readable(sheet, t, y, clean(series.get("label") or "y"), colour)
             drawn += 1
     if not drawn:
         return None
@@ -191,6 +195,15 @@ def picture(item: ProblemComparison, name: str) -> Chart | None:
     sheet.figure.subplots_adjust(left=0.16, right=1 - room / WIDTH, top=0.95, bottom=0.22)
     sheet.panel.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.2, borderaxespad=0.3, frameon=False)
     return sheet.finish(item.problem, clean(f"{item.problem}: the solution over time; vertical lines are the outputs"))
+
+
+def _readable(sheet: Sheet, t: list[float], y: list[float], label: str, colour: str) -> None:
+    """Put points on a curve that are not seen and say its values to a pointer or the arrow keys."""
+    finite = [pair for pair in zip(t, y, strict=True) if all(map(math.isfinite, pair))]
+    some = finite[:: max(-(-len(finite) // READABLE), 1)]
+    mark = Mark(titles=[f"{label}: {sci(y, 3)} at t = {sci(x, 3)}" for x, y in some])
+    xs, ys = [x for x, _ in some], [y for _, y in some]
+    sheet.panel.plot(xs, ys, linestyle="none", marker="o", markersize=4, color=colour, alpha=0, gid=sheet.mark(mark))
 
 
 def _numbers(values: Any) -> list[float]:

@@ -8,17 +8,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from crossbackend.wording import clean
+
 NONE = "–"
 """What stands for a quantity that was not measured."""
 MINUS = "−"
 _SUPER = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 _E_NOTATION = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)e([+-]?\d+)(?![\w.]*\w)")
-
-
-def clean(text: Any) -> str:
-    """Return text without what a terminal, XML or a reader would stumble over: controls, surrogates, bidi marks."""
-    return _CONTROL.sub("\ufffd", str(text))
 
 
 def short(text: Any, most: int) -> str:

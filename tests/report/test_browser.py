@@ -218,6 +218,21 @@ class TestCharts:
         tab.mouse.move(5, 5)
         assert tab.locator("#tip").is_hidden()
 
+    def test_a_solution_says_its_values(self, tab):
+        chart = tab.locator("#problems .chart").first
+        chart.scroll_into_view_if_needed()
+        titles = chart.locator("use title").all_text_contents()
+        chart.focus()
+        for _ in range(3):
+            tab.keyboard.press("ArrowRight")
+        assert tab.locator("#tip").text_content() == titles[2]
+        assert re.fullmatch(r"\S+: \S+ at t = \S+", titles[2])
+        opacity = "each => getComputedStyle(each).fillOpacity"
+        assert (chart.locator("use.here").evaluate(opacity), chart.locator(".mark use").last.evaluate(opacity)) == (
+            "1",
+            "0",
+        )
+
     def test_a_pointer_on_a_bar_shows_how_many_steps_it_counts(self, tab):
         chart = tab.locator("#steps + p + .figures .chart").first
         chart.scroll_into_view_if_needed()

@@ -172,6 +172,17 @@ def test_points_say_their_values(rendered):
     assert len(titles) > 1000
 
 
+def test_every_chart_says_values():
+    shown = synthetic.shown("full")
+    charts = [chart for group in shown.groups.values() for chart in group.charts]
+    charts += [problem.picture for problem in shown.problems]
+    assert len(charts) > 40
+    assert [chart.name for chart in charts if "<title>" not in chart.svg] == []
+    picture = next(problem.picture for problem in shown.problems if problem.name == "lotka_volterra")
+    assert "<title>y0: 0.909 at t = 2</title>" in picture.svg  # sin 2
+    assert len(re.findall("<title>y1: ", picture.svg)) <= 30
+
+
 def test_matched_series_wait_for_their_switch(rendered):
     matched = re.findall(r'<g class="mark"[^>]*data-s="matched"[^>]*>', rendered["full"])
     assert matched
