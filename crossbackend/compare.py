@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AT_FLOOR", "MATCHED_TOLERANCE", "UNCERTAIN_FLOOR", "UNSTABLE_FACTOR", "WANTED",
     "Agreement", "Comparison", "Flag", "Point", "ProblemComparison", "Rejections", "Saving", "SpeedUp", "compare",
+    "compare_problem",
 ]  # fmt: skip
 
 UNCERTAIN_FLOOR = 1e-5
@@ -175,13 +176,19 @@ def compare(run: Run) -> Comparison:
         by_problem[record.problem].append(record)
     order = [name for name in run.about.get("problems", []) if name in by_problem]
     order += sorted(set(by_problem) - set(order))
-    found = [_problem(name, by_problem[name], run) for name in order]
+    missing = {"status": "missing", "floor": None, "check": None}
+    found = [
+        compare_problem(name, by_problem[name], run.cards.get(name, {}), run.references.get(name, missing))
+        for name in order
+    ]
     return Comparison(run.about, found, run.damaged)
 
 
-def _problem(name: str, records: list[Record], run: Run) -> ProblemComparison:
-    reference = run.references.get(name, {"status": "missing", "floor": None, "check": None})
-    result = ProblemComparison(name, run.cards.get(name, {}), reference, records=records)
+def compare_problem(
+    name: str, records: list[Record], card: dict[str, Any], reference: dict[str, Any]
+) -> ProblemComparison:
+    """Compare the records of one problem."""
+    result = ProblemComparison(name, card, reference, records=records)
     unstable = {record.digest for record in records if is_unstable(record)}
     ts = result.card.get("ts")
     span = float(ts[-1] - ts[0]) if ts else None

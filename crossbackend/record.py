@@ -237,18 +237,20 @@ class Record:
         return {"digest": digest, **plan, "status": status, **fields}
 
     def steps(self, which: str) -> Steps | None:
-        """Return the stored steps of the `forward` or `backward` pass, None where there are none."""
-        if f"{which}/t0" not in self.arrays:
+        """Return the stored steps of the `forward` or `backward` pass, None where there are none that fit together."""
+        t0, t1, accepted = (self.arrays.get(f"{which}/{name}") for name in ("t0", "t1", "accepted"))
+        if t0 is None or t1 is None or accepted is None:
+            return None
+        if t0.ndim != 1 or not t0.shape == t1.shape == accepted.shape:
             return None
         counts = getattr(self, which) or {}
         low, high = counts.get("t_min"), counts.get("t_max")
-        t0 = self.arrays[f"{which}/t0"]
         seen = {name: self.arrays[f"{which}/{name}"] for name in ratios.SEEN if f"{which}/{name}" in self.arrays}
         return Steps(
             t0,
-            self.arrays[f"{which}/t1"],
-            self.arrays[f"{which}/accepted"],
-            int(counts.get("nfe", 0)),
+            t1,
+            accepted.astype(bool, copy=False),  # of whole numbers, ~ would give -1 and -2, which are both true
+            int(counts.get("nfe") or 0),
             {name: array for name, array in seen.items() if array.shape == t0.shape},
             None if low is None or high is None else (low, high),
             counts.get("y_max"),

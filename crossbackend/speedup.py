@@ -102,7 +102,7 @@ def equal_error(default: Sequence[Point], other: Sequence[Point]) -> tuple[float
             return f"{name} has fewer than two plans on its curve of error against cost"
     ends = [(curve[-1][0], curve[0][0]) for curve in curves]
     low, high = max(end[0] for end in ends), min(end[1] for end in ends)
-    if not low < high:
+    if not math.log(low) < math.log(high):
         spans = [f"{a:.2g} to {b:.2g}" for a, b in ends]
         return f"no error that both reach: default {spans[0]}, this norm {spans[1]}"
     logs = [np.log(np.array(curve[::-1])) for curve in curves]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import math
 import os
 import struct
 import zipfile
@@ -22,6 +21,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from crossbackend import storable
 from crossbackend.errors import Mistake, UserError
 from crossbackend.record import FORMAT, Record, Status
 
@@ -190,12 +190,28 @@ def read_record(path: Path) -> Record:
         Unreadable, of another format, with a checksum that does not hold, or without what a record has.
     """
     fields, arrays = _read_pair(path)
-    wrong = _not_a_record(fields, path.stem)
-    if wrong:
-        raise Damaged(f"{path.name}: {wrong}")
+    _refuse(path, _not_a_record(fields, path.stem))
     plan = {name: fields.get(name) for name in PLAN_FIELDS}
     rest = {name: fields[name] for name in _BESIDE_PLAN if name in fields and name != "status"}
     return Record(plan=plan, status=Status(fields["status"]), arrays=arrays, **rest)
+
+
+def _usable_record(path: Path) -> Record:
+    """Return a record that can be compared: beside being one, every number in it is of its kind."""
+    record = read_record(path)
+    _refuse(path, storable.wrong_record(vars(record), record.arrays))
+    return record
+
+
+def _read_card(path: Path) -> tuple[str, dict[str, Any]]:
+    card = _read_json(path)
+    _refuse(path, storable.wrong_card(card))
+    return path.stem, card
+
+
+def _refuse(path: Path, wrong: str) -> None:
+    if wrong:
+        raise Damaged(f"{path.name}: {wrong}")
 
 
 def _not_a_record(fields: Mapping[str, Any], stem: str) -> str:
@@ -204,8 +220,8 @@ def _not_a_record(fields: Mapping[str, Any], stem: str) -> str:
     bad = [
         name for name, value in {**words, "message": fields.get("message", "")}.items() if not isinstance(value, str)
     ]
-    bad += [name for name in ("rtol", "atol") if not _positive(fields.get(name))]
-    if fields.get("first_step") is not None and not _positive(fields["first_step"]):
+    bad += [name for name in ("rtol", "atol") if not storable.positive(fields.get(name))]
+    if fields.get("first_step") is not None and not storable.positive(fields["first_step"]):
         bad.append("first_step")
     bad += [name for name in _OBJECTS if not isinstance(fields.get(name), _OBJECTS[name])]
     if fields.get("status") not in list(Status):
@@ -218,10 +234,6 @@ def _not_a_record(fields: Mapping[str, Any], stem: str) -> str:
     if fields.get("digest") != stem:
         return f"its digest is {fields.get('digest')!r}: the file was renamed or copied"
     return ""
-
-
-def _positive(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def write_reference(folder: Path, name: str, about: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
@@ -266,14 +278,16 @@ def read_about(folder: Path) -> dict[str, Any]:
     Raises
     ------
     UserError
-        No such folder, no run in it, or a run of another format.
+        No such folder, no run in it, a run of another format, or a `run.json` whose fields are of another kind.
     """
     path = folder / "run.json"
     if not path.exists():
         got = f"{folder}, which " + ("holds no run.json" if folder.is_dir() else "is no folder")
         raise UserError(Mistake("run", got, "the folder of a run", "Make one by `crossbackend run`."))
     try:
-        return _read_json(path)
+        about = _read_json(path)
+        _refuse(path, storable.wrong_about(about))
+        return about
     except Damaged as error:
         expected = f"a run of format {FORMAT}"
         raise UserError(Mistake("run", f"{folder}, where {error}", expected, "Write another folder.")) from error
@@ -288,8 +302,8 @@ def load_run(folder: Path) -> Run:
         No such folder, or no run in it, or a run of another format.
     """
     run = Run(folder, read_about(folder))
-    run.records = sorted(_each(run, "records", read_record), key=_order)
-    run.cards = {path.stem: card for path, card in _each(run, "problems", lambda path: (path, _read_json(path)))}
+    run.records = sorted(_each(run, "records", _usable_record), key=_order)
+    run.cards = dict(_each(run, "problems", _read_card))
     run.references = dict(_each(run, "reference", _read_reference))
     return run
 
@@ -305,6 +319,7 @@ def _each(run: Run, part: str, read: Callable[[Path], T]) -> Iterator[T]:
 
 def _read_reference(path: Path) -> tuple[str, dict[str, Any]]:
     fields, arrays = _read_pair(path)
+    _refuse(path, storable.wrong_reference(fields, arrays))
     return path.stem, {**fields, "arrays": arrays}
 
 

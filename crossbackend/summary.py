@@ -228,7 +228,8 @@ def _status(problems: Sequence[ProblemComparison], damaged: Sequence[str]) -> li
     lines = []
     if bad:
         by_status = sorted({str(r.status) for r in bad})
-        lines.append(f"{len(bad)} of {len(records)} plans did not finish: {listed(by_status)}.")
+        tried = sum(record.status != Status.UNSUPPORTED for record in records)
+        lines.append(f"{len(bad)} of {tried} plans did not finish: {listed(by_status)}.")
     uncertain = [p.problem for p in problems if p.reference.get("status") in ("uncertain", "failed")]
     if uncertain:
         lines.append(f"No reference gradient for {listed(uncertain)}: errors are not shown there.")

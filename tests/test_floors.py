@@ -10,7 +10,7 @@ FLOORS = (
     ("errors", "tree", "machine", "dense", "snapping", "wording", "notebook"),
     ("norms", "ops", "adapt", "new"),
     ("ratios", "problem"),
-    ("record", "bound", "plan", "load"),
+    ("record", "bound", "plan", "load", "storable"),
     ("store", "agreement", "summary", "flags", "rejections", "speedup", "frame"),
     ("trial", "digest", "backends.contract", "lowering", "scaling", "flag_groups", "advice"),
     (

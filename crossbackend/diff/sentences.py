@@ -31,7 +31,9 @@ def _cells(found: Difference) -> Iterator[str]:
     if not cells.shared:
         yield "The runs have no cell in common, so no result can be compared."
         return
-    first = "" if found.findings or found.versions or found.machine else "Nothing differs. "
+    other = found.versions or found.machine or found.options or found.damaged[0] != found.damaged[1]
+    quiet = not (found.findings or other)
+    first = "Nothing differs. " if quiet and cells.same + cells.unfinished == cells.shared else ""
     if cells.same == cells.shared:
         yield f"{first}All {count(cells.shared, 'cell')} of both runs gave the same result to the last bit."
         return

@@ -73,7 +73,10 @@ def write(comparison: Comparison, folder: Path, *, pdf: bool = True, figures: bo
     if figures:
         from crossbackend.report import figures as alone
 
-        for name, content in alone.figures(shown):
-            written.append(folder / "figures" / name)
-            write_bytes(written[-1], content)
+        drawn = {folder / "figures" / name: content for name, content in alone.figures(shown)}
+        for path in set((folder / "figures").glob("*.svg")) - set(drawn):
+            path.unlink()  # of a problem that the run no longer holds
+        for path, content in drawn.items():
+            write_bytes(path, content)
+        written += drawn
     return written

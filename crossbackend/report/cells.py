@@ -13,7 +13,7 @@ from crossbackend.report.names import Names, at, failed, sweeps, total_nfe
 from crossbackend.report.table import Cell, Table, grouped, head, num
 from crossbackend.wording import listed
 
-_PLAN = ("problem", "backend", "stepping", "norm", "rtol", "atol", "gradient", "dtype", "device")
+_PLAN = ("problem", "backend", "stepping", "norm", "rtol", "atol", "gradient", "dtype", "device", "first_step")
 _PARTS = {
     "forward": ("nfe", "accepted", "rejected"),
     "backward": ("nfe", "accepted", "rejected", "spurious", "masked"),
@@ -76,7 +76,9 @@ def _values(record: Record) -> list[Any]:
     plan: list[Any] = []
     for name in _PLAN:
         value = record.plan.get(name)
-        plan.append(number(value) if name in ("rtol", "atol") else clean(value) if value is not None else None)
+        plan.append(
+            number(value) if name in ("rtol", "atol", "first_step") else clean(value) if value is not None else None
+        )
     parts = [at(record, part, key) for part, keys in _PARTS.items() for key in keys]
     last = [at(record, name) for name in ("reconstruction_error", "rounding_floor", "peak_memory_bytes")]
     return [*plan, str(record.status), clean(record.message), at(record, "loss"), *parts, *last, clean(record.digest)]
@@ -84,15 +86,15 @@ def _values(record: Record) -> list[Any]:
 
 def rows(comparison: Comparison) -> list[list[Cell]]:
     """Return a row of cells for every record, in the order of `numbers`."""
-    return [_row(record) for record in comparison.records]
+    return [_row(record, item.problem) for item in comparison.problems for record in item.records]
 
 
-def _row(record: Record) -> list[Cell]:
+def _row(record: Record, problem: str) -> list[Cell]:
     words = str(record.status).replace("_", " ")
     bad = failed(record)
     kind = "fail" if bad else "missing" if record.status == Status.UNSUPPORTED else ""
     return [
-        head(record.problem), Cell(record.backend), Cell(record.stepping), Cell(record.norm),
+        head(problem), Cell(record.backend), Cell(record.stepping), Cell(record.norm),
         num(tolerance(record.rtol)), Cell(f"✕ {words}" if bad else words, note=record.message, kind=kind),
         num(sci(at(record, "error", "all")), note=_at_floor(record)), num(whole(at(record, "forward", "nfe"))),
         num(whole(at(record, "backward", "nfe"))), num(_steps(record, "forward")), num(_steps(record, "backward")),

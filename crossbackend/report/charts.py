@@ -9,7 +9,7 @@ from typing import Any
 from crossbackend.compare import AT_FLOOR, UNSTABLE_FACTOR, ProblemComparison
 from crossbackend.record import Record
 from crossbackend.report.draw import WIDTH, Chart, Mark, Sheet, drawing, log_axis
-from crossbackend.report.formats import clean, number, percent, sci, seconds, short, tolerance, whole
+from crossbackend.report.formats import clean, count, number, percent, sci, seconds, short, tolerance, whole
 from crossbackend.report.names import Names, at, cell, failed, sweeps, total_nfe
 from crossbackend.report.palette import BAND, INK, SOFT, picture_colours
 
@@ -39,13 +39,13 @@ def work(item: ProblemComparison, names: Names, axis: str, name: str) -> Chart |
     _margins(sheet, _failures(item.records, names))
     what = "evaluations of the vector field" if axis == "nfe" else "median time"
     label = f"{item.problem}: relative gradient error against {what}, a curve for each backend and norm"
-    return sheet.finish(item.problem, clean(label), _floor_note(floor))
+    return sheet.finish(item.problem, clean(label), _note(floor, item.records))
 
 
-def _floor_note(floor: float | None) -> str:
-    if floor is None:
-        return ""
-    return f"reference good to {sci(floor, 1)}"
+def _note(floor: float | None, records: Sequence[Record]) -> str:
+    zero = sum(at(record, "error", "all") == 0 for record in records)
+    said = [] if floor is None else [f"reference good to {sci(floor, 1)}"]
+    return "; ".join([*said, f"without {count(zero, 'error')} of 0"] if zero else said)
 
 
 def _floor(panel: Any, floor: float) -> None:

@@ -81,7 +81,9 @@ def drawing(function: Callable[..., Chart | None]) -> Callable[..., Chart | None
     def styled(*args: Any, **options: Any) -> Chart | None:
         import matplotlib as mpl
 
-        with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        with mpl.rc_context(), warnings.catch_warnings():
+            mpl.rcdefaults()  # the user's own settings have no part in it: equal records give equal bytes
+            mpl.rcParams.update(_STYLE)
             warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")
             return function(*args, **options)
 
@@ -175,11 +177,11 @@ def log_axis(
 ) -> tuple[float, float]:
     """Make an axis logarithmic around the values, with ticks in words; return its limits."""
     low, high = min(values), max(values)
-    room = max(math.log10(high / low) * pad, 0.1)
-    low, high = low * 10**-room, high * 10**room
+    room = max((math.log10(high) - math.log10(low)) * pad, 0.1)
+    low, high = max(low * 10**-room, 1e-300), min(high * 10**room, 1e300)
     which = axis.axis_name
+    getattr(axis.axes, f"set_{which}lim")(low, high)  # first, or the scale looks for limits of its own and overflows
     getattr(axis.axes, f"set_{which}scale")("log")
-    getattr(axis.axes, f"set_{which}lim")(low, high)
     ticks = log_ticks(low, high)
     decades = all(math.log10(tick) % 1 == 0 for tick in ticks)
     axis.set_ticks(ticks, [shown(tick) if decades or shown is not tolerance else plain(tick) for tick in ticks])
@@ -189,6 +191,7 @@ def log_axis(
 
 def _tidy(svg: bytes, marks: Sequence[Mark]) -> str:
     root = ET.fromstring(svg)
+    alone = not any(mark.stepping == "native" for mark in marks)
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag == f"{_SVG}defs" and child.find(f"{_SVG}style") is not None:
@@ -199,7 +202,7 @@ def _tidy(svg: bytes, marks: Sequence[Mark]) -> str:
         _tidy_element(element)
         name = element.attrib.pop("id", "") if element.tag == f"{_SVG}g" else ""
         if name.startswith("mark-"):
-            _name_mark(element, marks[int(name[5:])])
+            _name_mark(element, marks[int(name[5:])], alone)
     root.attrib.pop("version", None)
     ET.register_namespace("", _SVG[1:-1])
     ET.register_namespace("xlink", _XLINK[1:-1])
@@ -218,11 +221,12 @@ def _tidy_element(element: ET.Element) -> None:
         element.text = clean(element.text or "")
 
 
-def _name_mark(group: ET.Element, mark: Mark) -> None:
+def _name_mark(group: ET.Element, mark: Mark, alone: bool) -> None:
+    """Name a series for the page's switches; where none is native, no stepping waits to be switched on."""
     group.attrib["class"] = "mark"
-    for key, value in (("b", mark.backend), ("n", mark.norm), ("s", mark.stepping or None)):
+    for key, value in (("b", mark.backend), ("n", mark.norm), ("s", None if alone else mark.stepping or None)):
         if value is not None:
-            group.attrib[f"data-{key}"] = str(value)
+            group.attrib[f"data-{key}"] = clean(value)
     if mark.bins is not None:
         low, high, counts = mark.bins
         group.attrib |= {"data-low": f"{low:g}", "data-high": f"{high:g}", "data-counts": " ".join(map(str, counts))}

@@ -12,6 +12,7 @@ from crossbackend.report.draw import WIDTH, Chart, Mark, Sheet, drawing, log_axi
 from crossbackend.report.formats import clean, number, ratio, sci, short, tolerance
 from crossbackend.report.names import Names
 from crossbackend.report.palette import INK, PAPER, SOFT, norm_style
+from crossbackend.report.why import split_name
 from crossbackend.wording import listed
 
 COST_WORDS = {"backward_nfe": "backward evaluations", "time": "time"}
@@ -82,9 +83,10 @@ def splits(item: ProblemComparison, names: Names, name: str) -> Chart | None:
     panel.set_xticks(range(whole + 1), [*(PART_WORDS[part] for part in ERROR_PARTS), "whole"], fontsize=7)
     panel.set_ylabel("relative gradient error")
     sheet.figure.subplots_adjust(left=0.19, right=0.98, top=0.96, bottom=0.19)
+    norms = listed(split_name(row, found) for row in found)
     label = (
         f"{item.problem}: relative gradient error from the forward solve, from the reverse solve's y, from a_y and "
-        f"from the integral of a_params, each alone, and the whole, under {listed(row['norm'] for row in found)}"
+        f"from the integral of a_params, each alone, and the whole, under {norms}"
     )
     return sheet.finish(item.problem, clean(label), f"rtol {tolerance(found[0].get('rtol'))}, SciPy, native")
 
@@ -99,7 +101,9 @@ def _dots(sheet: Sheet, names: Names, row: dict[str, Any], shift: float) -> None
     colour, heights = names.colours[backend].sentinel, _heights(row)
     words = [*ERROR_PARTS, "whole"]
     titles = [
-        f"{norm}: {what.replace('_', ' ')} {sci(v)}" for what, v in zip(words, heights, strict=True) if v is not None
+        f"{norm}, {backend}: {what.replace('_', ' ')} {sci(v)}"
+        for what, v in zip(words, heights, strict=True)
+        if v is not None
     ]
     mark = Mark(names.backends.index(backend), names.norms.index(norm), "native", titles)
     sheet.panel.plot(

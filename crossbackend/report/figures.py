@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from hashlib import sha256
 from urllib.parse import quote
 
 from markupsafe import escape
@@ -15,6 +16,8 @@ from crossbackend.report.names import Names
 from crossbackend.report.palette import INK, every, norm_style, printed
 from crossbackend.report.view import View
 
+_LONGEST = 120
+"""Characters of a file's name that a problem's may take."""
 _TITLE = 20
 """Height of the line that holds a figure's title, in points."""
 
@@ -52,14 +55,24 @@ def figures(view: View) -> Iterator[tuple[str, bytes]]:
     """Yield the name of a file and its bytes for every chart of a view; equal views give equal bytes.
 
     Names are `KIND-PROBLEM.svg`, with the kinds `nfe`, `time`, `speedups`, `savings`, `steps`, `splits`,
-    `reconstruction` and `picture`. What is in a problem's name and would be a folder or a wildcard is percent-encoded.
+    `reconstruction` and `picture`. What is in a problem's name and would be a folder or a wildcard is percent-encoded,
+    and a name that is too long or has characters that no file should have is cut, and told apart by a hash.
     """
     colours = every(view.names.colours)
     keys = {False: legend(view.names, WIDTH), True: legend(view.names)}
     found = [(group.name, chart, keys[group.wide]) for group in view.groups.values() for chart in group.charts]
     found += [(PICTURE, problem.picture, None) for problem in view.problems if problem.picture]
     for kind, chart, key in found:
-        yield f"{kind}-{quote(clean(chart.title), safe='')}.svg", printed(_alone(chart, key), colours).encode("utf-8")
+        yield f"{kind}-{_file(chart.title)}.svg", printed(_alone(chart, key), colours).encode("utf-8")
+
+
+def _file(problem: str) -> str:
+    """Return a problem's name as a part of a file's."""
+    name = quote(clean(problem), safe="")
+    if len(name) <= _LONGEST and clean(problem) == problem:
+        return name
+    start = re.sub("%.?$", "", name[:_LONGEST])  # no half of an encoded byte
+    return f"{start}-{sha256(problem.encode('utf-8', 'replace')).hexdigest()[:8]}"
 
 
 def _alone(chart: Chart, key: Chart | None) -> str:

@@ -54,7 +54,8 @@ def sci(value: Any, digits: int = 2) -> str:
     if found == 0:
         return "0"
     if 0.1 <= abs(found) < 1000:
-        return f"{found:.{digits}g}".replace("-", MINUS) if abs(found) < 100 else f"{found:.0f}".replace("-", MINUS)
+        places = digits if abs(found) < 100 else max(digits, 3)
+        return f"{float(f'{found:.{places}g}'):g}".replace("-", MINUS)
     mantissa, _, exponent = f"{found:.{digits - 1}e}".partition("e")
     return f"{mantissa.replace('-', MINUS)}×{power(int(exponent))}"
 

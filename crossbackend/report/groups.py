@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from crossbackend.compare import UNSTABLE_FACTOR, ProblemComparison
-from crossbackend.record import Status
+from crossbackend.record import Record, Status
 from crossbackend.report import charts, explain_charts, step_charts
 from crossbackend.report.draw import Chart
 from crossbackend.report.formats import typographic
@@ -101,18 +101,29 @@ def groups(problems: Sequence[ProblemComparison], drawn: Sequence[Mapping[str, C
 
 
 def _lacking(kind: str, item: ProblemComparison) -> str:
-    if not any(record.status == Status.OK for record in item.records):
+    """Say why there is no chart."""
+    good = [record for record in item.records if record.status == Status.OK]
+    if not good:
         return "no plan finished."
-    if kind in ("nfe", "time") and not any(at(record, "error", "all") is not None for record in item.records):
-        return "no reference gradient, so errors cannot be drawn."
-    if kind == "speedups":
+    if kind in ("nfe", "time"):
+        return _no_curve(kind, good)
+    if kind in ("speedups", "savings"):
         reasons = list(dict.fromkeys(row.reason for row in item.speedups if row.stepping == "native" and row.reason))
-        return typographic("; ".join(reasons[:2])) + "." if reasons else "no second norm to compare with the default."
+        if kind == "speedups" and reasons:
+            return typographic("; ".join(reasons[:2])) + "."
+        norms = {record.norm for record in good}
+        lacks = "second norm to compare with the default" if "default" in norms else "plan under the norm default"
+        return f"no {lacks}."
     if kind == "splits":
         words = [str(row["message"]) for row in item.splits if row.get("message")]
         return f"{words[0]}." if words else "no native SciPy plan was taken apart."
-    return {
-        "savings": "no second norm to compare with the default.",
-        "steps": "no native backward steps are stored.",
-        "time": "no plan with an error was timed.",
-    }.get(kind, "not measured.")
+    return {"steps": "no native backward steps are stored."}.get(kind, "not measured, or 0 throughout.")
+
+
+def _no_curve(kind: str, good: Sequence[Record]) -> str:
+    errors = [error for record in good if (error := at(record, "error", "all")) is not None]
+    if not errors:
+        return "no reference gradient, so errors cannot be drawn."
+    if not any(errors):
+        return "every gradient error is 0, which has no place on a logarithmic axis."
+    return "no plan with an error was timed." if kind == "time" else "not measured."

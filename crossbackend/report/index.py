@@ -136,6 +136,8 @@ def _one(run: Path, **options: bool) -> tuple[RunView, list[Path]]:
         found.reason = str(error.__cause__ or error)  # the cause names no folder: the page may be moved with its runs
     except OSError as error:
         found.reason = error.strerror or str(error)
+    except Exception as error:  # as in `_written`
+        found.reason = f"{type(error).__name__}: {error}"
     found.page, found.pdf = (run / "index.html").is_file(), (run / "report.pdf").is_file()
     return found, paths
 
@@ -145,7 +147,9 @@ def _written(found: RunView, comparison: Comparison, run: Path, **options: bool)
         return write(comparison, run, **options)
     except OSError as error:
         found.notices.append(f"Its report could not be written: {error.strerror or error}.")
-        return []
+    except Exception as error:  # a bug, on records that no test foresaw: the other runs are not to suffer
+        found.notices.append(f"Its report could not be made: {type(error).__name__}: {error}.")
+    return []
 
 
 def _wrong(about: dict[str, Any]) -> str:

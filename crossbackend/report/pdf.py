@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -39,12 +40,20 @@ def render(view: View) -> bytes:
         fonts = typst.Fonts(include_system_fonts=False, font_paths=[_fonts()])
         content, warnings = typst.compile_with_warnings(
             folder / "report.typ", root=folder, font_paths=fonts, format="pdf",
-            timestamp=int(view.created.timestamp()) if view.created else 0, pdf_standards="ua-1",
+            timestamp=_timestamp(view.created), pdf_standards="ua-1",
         )  # fmt: skip
     if warnings:
         said = "; ".join(dict.fromkeys(warning.message for warning in warnings))
         raise RuntimeError(f"typst warned about the report's own template: {said}")
     return content
+
+
+def _timestamp(created: datetime | None) -> int:
+    """Return seconds since 1970, 0 where a date has none that typst could write."""
+    try:
+        return max(int(created.timestamp()), 0) if created else 0
+    except (OverflowError, ValueError, OSError):  # another program's year 1
+        return 0
 
 
 def _fonts() -> Path:

@@ -13,6 +13,7 @@ from crossbackend.report.draw import WIDE, Chart, Mark, Sheet, drawing
 from crossbackend.report.formats import clean, short, tolerance
 from crossbackend.report.names import Names, usual
 from crossbackend.report.palette import INK, SOFT, blocks
+from crossbackend.wording import listed
 
 BINS = 40
 COLUMNS = 3
@@ -27,7 +28,8 @@ def steps(item: ProblemComparison, names: Names, name: str) -> Chart | None:
     if rtol is None:
         return None
     found = {(r.backend, r.norm): r for r in native if r.rtol == rtol}
-    columns = [norm for norm in names.norms if any((b, norm) in found for b in names.backends)][:COLUMNS]
+    norms = [norm for norm in names.norms if any((b, norm) in found for b in names.backends)]
+    columns = norms[:COLUMNS]
     rows = [name for name in names.backends if any((name, norm) in found for norm in columns)]
     sheet = Sheet(name, 0.85 + 0.66 * len(rows), len(rows), len(columns), WIDE)
     edges = _edges([r for (b, n), r in found.items() if n in columns and b in rows])
@@ -47,7 +49,8 @@ def steps(item: ProblemComparison, names: Names, name: str) -> Chart | None:
         f"{item.problem}: accepted and rejected backward steps over t at rtol {tolerance(rtol)}, a row for each "
         f"backend, a column for each norm, rejected steps in the colour of the block that rejected them"
     )
-    return sheet.finish(item.problem, clean(label), f"rtol {tolerance(rtol)}, native")
+    rest = f"; in the table alone: {listed(norms[COLUMNS:])}" if norms[COLUMNS:] else ""
+    return sheet.finish(item.problem, clean(label), clean(f"rtol {tolerance(rtol)}, native{rest}"))
 
 
 def _edges(records: list[Record]) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Any
 from crossbackend.compare import Comparison
 from crossbackend.record import Status
 from crossbackend.report import cells, costs, verdict, why
+from crossbackend.report.apart import apart
 from crossbackend.report.artists import drawn
 from crossbackend.report.formats import count, moment, seconds, size, typographic, values, whole
 from crossbackend.report.groups import PICTURE, Group, groups
@@ -48,6 +49,7 @@ class View:
 def build(comparison: Comparison) -> View:
     """Return the view of a comparison; what is missing in it is said, never guessed."""
     about = comparison.about if isinstance(comparison.about, dict) else {}
+    said, comparison = summary(comparison), apart(comparison)
     names = names_of(comparison)
     charts = drawn(comparison.problems, names)
     machine, versions = _facts_of(about, "machine"), _facts_of(about, "versions")
@@ -56,7 +58,7 @@ def build(comparison: Comparison) -> View:
         created=moment(about.get("created")),
         facts=_facts(about, machine, names),
         names=names,
-        summary=summary(comparison),
+        summary=said,
         notices=notices(comparison, about),
         tiles=tiles(comparison),
         warnings=verdict.warnings(comparison),
@@ -122,11 +124,12 @@ def tiles(comparison: Comparison) -> list[tuple[str, str, str]]:
     found = verdict.counts(comparison)
     total, tiles = sum(found.values()), []
     if total:
+        none = "fail" if found["fail"] else "missing"
         tiles.append(
-            (whole(found["pass"]), f"of {whole(total)} matched cells agree", "pass" if found["pass"] else "fail")
+            (whole(found["pass"]), f"of {whole(total)} matched cells agree", "pass" if found["pass"] else none)
         )
         tiles.append((whole(found["fail"]), "disagree without excuse", "fail" if found["fail"] else "pass"))
-    for name, words in (("unstable", "are unstable backwards"), ("missing", "have fewer than two gradients")):
+    for name, words in (("unstable", "are unstable backwards"), ("missing", "could not be judged")):
         if found[name]:
             tiles.append((whole(found[name]), words, name))
     bad = sum(failed(record) for record in comparison.records)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from crossbackend.compare import Comparison, Rejections
@@ -26,7 +27,7 @@ def settings(comparison: Comparison, names: Names) -> Table:
             norms, problems = merged.setdefault(key, ({}, {}))
             norms[found["norm"]] = None
             problems[item.problem] = None
-    everywhere = sum(bool(item.settings_differ) for item in comparison.problems)
+    everywhere = len(comparison.problems)
     keys: list[tuple[str, ...]] = []
     bodies: list[list[Cell]] = []
     for key in sorted(merged, key=lambda k: (k[0] != "native", k[1] != "forward", str(k[2]), k[3])):
@@ -70,13 +71,19 @@ def _rejected(row: Rejections) -> list[Cell]:
                                    whole(row.masked))]  # fmt: skip
 
 
+def split_name(row: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return a split's norm, with the backend where several were taken apart."""
+    backends = {str(other.get("backend")) for other in rows}
+    return str(row.get("norm")) if len(backends) < 2 else f"{row.get('norm')}, {row.get('backend')}"
+
+
 def splits(comparison: Comparison) -> Table:
     """Return the parts of the gradient's error of every record that was taken apart."""
     keys: list[tuple[str, ...]] = []
     bodies: list[list[Cell]] = []
     for item in comparison.problems:
         for row in item.splits:
-            keys.append((f"{item.problem}, rtol {tolerance(row.get('rtol'))}", str(row.get("norm"))))
+            keys.append((f"{item.problem}, rtol {tolerance(row.get('rtol'))}", split_name(row, item.splits)))
             if "parts" not in row:
                 words = Cell(f"not measured: {row.get('message', '')}", kind="missing")
                 bodies.append([words, *(num(NONE) for _ in range(len(ERROR_PARTS) + 1))])

@@ -80,12 +80,15 @@ class TestRecords:
         assert tab.locator(ROWS).count() == 100
         assert tab.locator("#page").text_content() == "1 to 100 of 360"
         first = tab.locator(ROWS).first.text_content()
-        assert tab.locator("#back").is_disabled()
+        assert tab.locator("#back").get_attribute("aria-disabled") == "true"
         for _ in range(3):
             tab.locator("#next").click()
         assert tab.locator("#page").text_content() == "301 to 360 of 360"
         assert tab.locator(ROWS).count() == 60
-        assert tab.locator("#next").is_disabled()
+        assert tab.locator("#next").get_attribute("aria-disabled") == "true"
+        assert tab.evaluate("document.activeElement.id") == "next"  # whoever pages by keyboard stays there
+        tab.keyboard.press("Enter")
+        assert tab.locator("#page").text_content() == "301 to 360 of 360"
         for _ in range(3):
             tab.locator("#back").click()
         assert tab.locator(ROWS).first.text_content() == first
@@ -97,6 +100,12 @@ class TestRecords:
         tab.get_by_label("Search").fill("TIMEOUT  seminorm")
         assert tab.locator("#shown").text_content() == "1 of 360 records"
         assert tab.locator(ROWS).first.text_content().startswith("neural_odescipynative")
+        choose(tab, "backend", "")
+        tab.get_by_label("Search").fill("1e-6")
+        assert tab.locator("#shown").text_content() == "90 of 360 records"
+        assert set(column(tab, at("rtol"))) == {"10⁻⁶"}
+        tab.get_by_label("Search").fill("nodediff")  # no word begins in one cell and ends in the next
+        assert tab.locator("#shown").text_content() == "0 of 360 records"
         tab.get_by_label("Search").fill("no such words")
         assert (tab.locator(ROWS).count(), tab.locator("#page").text_content()) == (0, "none")
 
@@ -173,10 +182,14 @@ class TestRecords:
         )  # a guard against rows laid out all at once, not a measurement
 
     def test_all_of_them_are_printed(self, tab):
+        folded = tab.locator("details:not([open])").count()
+        assert folded > 5
         tab.evaluate("dispatchEvent(new Event('beforeprint'))")
         assert tab.locator(ROWS).count() == 360
+        assert tab.locator("details:not([open])").count() == 0
         tab.evaluate("dispatchEvent(new Event('afterprint'))")
         assert tab.locator(ROWS).count() == 100
+        assert tab.locator("details:not([open])").count() == folded
 
 
 class TestCharts:

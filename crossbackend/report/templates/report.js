@@ -123,6 +123,15 @@
   document.addEventListener("pointerdown", (event) => { if (!event.target.closest(".chart")) hide(); });
   document.addEventListener("scroll", hide, { passive: true, capture: true });
 
+  // On paper a table that opens on demand is open.
+  const folds = all("details");
+  let shut = [];
+  addEventListener("beforeprint", () => {
+    shut = folds.filter((fold) => !fold.open);
+    shut.forEach((fold) => { fold.open = true; });
+  });
+  addEventListener("afterprint", () => shut.forEach((fold) => { fold.open = false; }));
+
   // All records: sort, filter, search, page by page, download.
   const whole = document.getElementById("whole");
   if (!whole) return;
@@ -133,7 +142,12 @@
   body.replaceChildren();
   whole.replaceWith(table);
   const data = JSON.parse(document.getElementById("data").textContent);
-  const words = rows.map((row) => row.textContent.toLowerCase());
+  // What a search looks through: every cell by itself, and the tolerances as one would type them.
+  const typed = ["rtol", "atol"].map((name) => data.columns.indexOf(name));
+  const words = rows.map((row, i) => [
+    ...Array.from(row.cells, (cell) => cell.textContent),
+    ...typed.map((at) => Number(data.rows[i][at]).toExponential()),
+  ].join("\n").toLowerCase());
   const search = document.getElementById("search");
   const selects = all(".tools select");
   const [back, next] = ["back", "next"].map((id) => document.getElementById(id));
@@ -149,8 +163,9 @@
     const end = Math.min(first + PAGE, kept.length);
     body.replaceChildren(...kept.slice(first, end).map((i) => rows[i]));
     document.getElementById("page").textContent = kept.length ? `${first + 1} to ${end} of ${kept.length}` : "none";
-    back.disabled = first === 0;
-    next.disabled = end >= kept.length;
+    // Not `disabled`: a button that disables itself drops the focus.
+    back.setAttribute("aria-disabled", first === 0);
+    next.setAttribute("aria-disabled", end >= kept.length);
     table.parentElement.scrollTop = 0;
   };
   const filter = () => {
@@ -167,8 +182,9 @@
     select.addEventListener("change", filter);
   }
   search.addEventListener("input", filter);
-  back.addEventListener("click", () => turn(first - PAGE));
-  next.addEventListener("click", () => turn(first + PAGE));
+  const step = (by) => (event) => { if (event.target.getAttribute("aria-disabled") !== "true") turn(first + by); };
+  back.addEventListener("click", step(-PAGE));
+  next.addEventListener("click", step(PAGE));
   addEventListener("beforeprint", () => body.replaceChildren(...kept.map((i) => rows[i])));
   addEventListener("afterprint", () => turn(first));
 
@@ -207,7 +223,7 @@
     link.href = URL.createObjectURL(new Blob([lines.join("\r\n") + "\r\n"], { type: "text/csv" }));
     link.download = "records.csv";
     link.click();
-    URL.revokeObjectURL(link.href);
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);  // not before the browser has read it
   });
   all(".tools").forEach((tools) => { tools.hidden = false; });
   filter();

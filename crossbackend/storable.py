@@ -1,0 +1,251 @@
+"""What a stored record, card, reference and `run.json` must hold, said once: other programs write them too.
+
+Every function returns what is wrong, `FIELD: got VALUE, expected KIND`, or nothing. What a file lacks, or holds as
+null, is not known and no mistake, unless something else in the file leans on it; keys that are not named here may hold
+anything. Numbers must fit a float, for a JSON file may hold whole numbers of any length.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from crossbackend import ratios
+
+PARTS = ("forward", "reconstruction", "a_y", "a_params")
+"""What an error split is made of, as in `record.ERROR_PARTS`: a file's keys are named here and not imported."""
+DEEPEST = 50
+"""Objects and lists within one another; what is deeper breaks whatever walks it."""
+LONGEST_TIME = 1e30
+"""In seconds; its reciprocal is the shortest. Ratios of times beyond them overflow."""
+
+
+class Kind(NamedTuple):
+    """What a field may hold beside null: a test, and the same in words."""
+
+    holds: Callable[[Any], bool]
+    words: str
+
+
+def _finite(value: Any) -> bool:
+    known = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return known and abs(value) <= sys.float_info.max  # exact for whole numbers too long for a float
+
+
+def positive(value: Any) -> bool:
+    """Whether a value is a number above 0 that fits a float."""
+    return _finite(value) and value > 0
+
+
+def _size(value: Any) -> bool:
+    return _finite(value) and value >= 0
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
+
+
+def _list_of(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(map(holds, value))
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _times(value: Any) -> bool:
+    rising = _list_of(_finite)(value) and all(a < b for a, b in zip(value, value[1:], strict=False))
+    return rising and (not value or _finite(value[-1] - value[0]))
+
+
+def _by_name(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_finite, value.values()))
+
+
+def _route(value: Any) -> bool:
+    return not isinstance(value, dict) or not any(_wrong(value, {"name": TEXT, "message": TEXT, "seconds": SIZE}))
+
+
+NUMBER = Kind(_finite, "a finite number")
+POSITIVE = Kind(positive, "a finite number above 0")
+SIZE = Kind(_size, "a finite number that is not negative")
+COUNT = Kind(_whole, "a whole number that is not negative")
+SECONDS = Kind(
+    lambda value: _finite(value) and 1 / LONGEST_TIME <= value <= LONGEST_TIME,
+    f"seconds above 0, {1 / LONGEST_TIME:g} to {LONGEST_TIME:g}",
+)
+WAIT = Kind(
+    lambda value: _size(value) and value <= LONGEST_TIME,
+    f"seconds that are not negative, up to {LONGEST_TIME:g}",
+)
+TEXT = Kind(_text, "text")
+LIST = Kind(lambda value: isinstance(value, list), "a list")
+NUMBERS = Kind(_list_of(_finite), "a list of finite numbers")
+WORDS = Kind(_list_of(_text), "a list of texts")
+TIMES = Kind(_times, "a list of finite numbers, each above the one before")
+LEAVES = Kind(_by_name, "an object of finite numbers by leaf")
+ROUTES = Kind(_list_of(_route), "a list of objects with texts `name` and `message` and a number `seconds`")
+
+Spec = Mapping[str, Any]
+"""A kind by field; for a field that is an object, the spec of what is inside."""
+_PASS: Spec = {**dict.fromkeys(("nfe", "accepted", "rejected", "spurious", "masked"), COUNT),
+               "t_min": NUMBER, "t_max": NUMBER, "y_max": SIZE}  # fmt: skip
+RECORD: Spec = {
+    "loss": NUMBER, "forward": _PASS, "backward": _PASS,
+    "error": dict.fromkeys(("all", "y0", "params", "floor"), SIZE),
+    "reconstruction_error": SIZE, "rounding_floor": SIZE,
+    "scaled": {"factor": POSITIVE, "status": TEXT, "message": TEXT, "forward": _PASS, "backward": _PASS,
+               "below_atol": SIZE, "error": SIZE},
+    "error_split": {"message": TEXT, "whole": SIZE, "parts": dict.fromkeys(PARTS, SIZE),
+                    "share": dict.fromkeys(PARTS, NUMBER), "residual": SIZE, "replay": SIZE},
+    "time": {**dict.fromkeys(("median_s", "q1_s", "q3_s", "min_s"), SECONDS), "first_s": WAIT, "compile_s": WAIT,
+             "repeats": COUNT},
+    "peak_memory_bytes": COUNT, "settings": {"forward": {}, "backward": {}}, "machine": {}, "versions": {},
+}  # fmt: skip
+CARD: Spec = {
+    **dict.fromkeys(("name", "description", "source", "equations", "dtype"), TEXT),
+    "ts": TIMES, "breakpoints": NUMBERS, "integrals": WORDS, "tolerances": NUMBERS, "state": {}, "parameters": {},
+    **dict.fromkeys(("state_size", "parameter_size", "field_parameter_size"), COUNT),
+    "picture": {"t": LIST, "series": LIST, "outputs": LIST},
+}  # fmt: skip
+REFERENCE: Spec = {"problem": TEXT, "status": TEXT, "floor": SIZE, "check": SIZE, "loss": NUMBER, "leaves": LEAVES,
+                   "routes": ROUTES}  # fmt: skip
+ABOUT: Spec = {"name": TEXT, "created": TEXT, "command": TEXT, "seconds": SIZE, "machine": {},
+               "versions": {}}  # fmt: skip
+
+
+def wrong_record(fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+    """Return what keeps a record, one whose plan, status and objects are there, from being used."""
+    own = {name: fields[name] for name in RECORD if name in fields}
+    return _first(_unwieldy(own), _wrong(own, RECORD), _lacking(own), _arrays(arrays, fields["status"] == "ok"))
+
+
+def wrong_card(fields: Mapping[str, Any]) -> str:
+    """Return what keeps `problems/NAME.json` from being a problem's card."""
+    return _first(_unwieldy(fields), _wrong(fields, CARD))
+
+
+def wrong_reference(fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+    """Return what keeps `reference/NAME.json` and its arrays from being a reference."""
+    return _first(_unwieldy(fields), _wrong(fields, REFERENCE), _numeric(arrays))
+
+
+def wrong_about(fields: Mapping[str, Any]) -> str:
+    """Return what keeps a `run.json` from saying what a run is."""
+    if not _list_of(_text)(fields.get("problems", [])):
+        return "its problems are no list of names"
+    if not isinstance(fields.get("declined") or [], list):
+        return "its declined plans are no list"
+    return _first(_unwieldy(fields), _wrong(fields, ABOUT))
+
+
+def _first(*found: Iterator[str]) -> str:
+    return next((said for some in found for said in some), "")
+
+
+def _mistake(name: str, got: Any, expected: str) -> str:
+    shown = got if isinstance(got, _Said) else repr(got)
+    return f"{name}: got {shown if len(shown) <= 60 else f'{shown[:59]}…'}, expected {expected}"
+
+
+class _Said(str):
+    """What was got, already in words."""
+
+
+def _wrong(fields: Mapping[str, Any], spec: Spec, under: str = "") -> Iterator[str]:
+    """Yield the fields that are there and not of their kind."""
+    for name, kind in spec.items():
+        value = fields.get(name)
+        if value is None:
+            continue
+        if isinstance(kind, Kind):
+            if not kind.holds(value):
+                yield _mistake(under + name, value, f"{kind.words}, or null")
+        elif not isinstance(value, dict):
+            yield _mistake(under + name, value, "an object")
+        else:
+            yield from _wrong(value, kind, f"{under}{name}.")
+
+
+def _unwieldy(fields: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the fields that hold, however deep inside, what nothing can compute with or write as JSON again."""
+    for name, value in fields.items():
+        rest = [(value, 0)]
+        while rest:
+            item, depth = rest.pop()
+            if depth > DEEPEST:
+                yield _mistake(name, _Said("an endless nesting"), f"at most {DEEPEST} levels")
+                break
+            if isinstance(item, (dict, list)):
+                rest += [(inner, depth + 1) for inner in (item.values() if isinstance(item, dict) else item)]
+            elif isinstance(item, (int, float)) and not abs(item) <= sys.float_info.max:
+                yield _mistake(name, item, "numbers that are finite as floats")
+
+
+def _lacking(fields: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a record lacks although another part of it leans on that."""
+    settings, split, scaled = (fields.get(name) or {} for name in ("settings", "error_split", "scaled"))
+    leans = settings.get("forward") or "backward" in settings
+    if leans and settings.get("backward") is None:
+        yield _mistake("settings.backward", _Said("nothing"), "an object, as for `forward`")
+    if any(name in split for name in ("whole", "parts", "share", "residual")):  # else it is a failed one's message
+        yield from (
+            _mistake(f"error_split.{name}", _Said("nothing"), "a finite number: the others are there")
+            for name, value in _split_numbers(split)
+            if value is None
+        )
+    for name in ("backend", "norm", "stepping", "rtol"):  # a split is shown beside them
+        if name in split:
+            yield _mistake(f"error_split.{name}", split[name], "nothing: the record has it")
+    if scaled.get("backward"):
+        for name, value in (("factor", scaled.get("factor")), ("backward.nfe", scaled["backward"].get("nfe"))):
+            if value is None:
+                yield _mistake(f"scaled.{name}", _Said("nothing"), "a number: its backward pass is there")
+
+
+def _split_numbers(split: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield what an error split must hold; an object that is missing lacks its numbers."""
+    yield from ((name, split.get(name)) for name in ("whole", "residual"))
+    for name in ("parts", "share"):
+        yield from ((f"{name}.{part}", (split.get(name) or {}).get(part)) for part in PARTS)
+
+
+def _arrays(arrays: Mapping[str, np.ndarray], ended: bool) -> Iterator[str]:
+    """Yield the arrays of a record that are not what they are read as."""
+    yield from _numeric(arrays)
+    for which in ("forward", "backward"):
+        if f"{which}/t0" in arrays:
+            yield from _steps(arrays, which, ended)
+        for name in (f"{which}/reconstruction_t", f"{which}/reconstruction"):
+            if name in arrays and arrays[name].ndim != 1:
+                yield _mistake(name, _Said(f"shape {arrays[name].shape}"), "an array of one dimension")
+
+
+_READ = {f"{which}/{name}" for which in ("forward", "backward")
+         for name in ("t0", "t1", "accepted", "reconstruction_t", "reconstruction", *ratios.SEEN)}  # fmt: skip
+
+
+def _numeric(arrays: Mapping[str, np.ndarray]) -> Iterator[str]:
+    for name, array in arrays.items():
+        read = name in _READ or name.startswith(("gradient/", "scaled/"))
+        if read and array.dtype.kind not in "biuf":
+            yield _mistake(name, _Said(f"an array of {array.dtype}"), "an array of real numbers")
+
+
+def _steps(arrays: Mapping[str, np.ndarray], which: str, ended: bool) -> Iterator[str]:
+    """Yield what is wrong with the attempts of a pass; a solve that failed may have attempted a step of any length."""
+    shape = arrays[f"{which}/t0"].shape
+    for name in (f"{which}/{part}" for part in ("t0", "t1", "accepted")):
+        array = arrays.get(name)
+        if array is None:
+            yield _mistake(name, _Said("nothing"), f"an array as long as {which}/t0")
+        elif array.ndim != 1 or array.shape != shape:
+            yield _mistake(name, _Said(f"shape {array.shape}"), f"one dimension, as long as {which}/t0")
+        elif name.endswith("accepted") and array.dtype.kind != "b":
+            if array.dtype.kind == "f" or np.any((array != 0) & (array != 1)):
+                yield _mistake(name, _Said(f"an array of {array.dtype}"), "true and false, or 1 and 0")
+        elif ended and not np.isfinite(array).all():
+            yield _mistake(name, _Said("NaN or infinity"), "finite times")
