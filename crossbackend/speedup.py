@@ -102,14 +102,15 @@ def equal_error(default: Sequence[Point], other: Sequence[Point]) -> tuple[float
             return f"{name} has fewer than two plans on its curve of error against cost"
     ends = [(curve[-1][0], curve[0][0]) for curve in curves]
     low, high = max(end[0] for end in ends), min(end[1] for end in ends)
-    if not math.log(low) < math.log(high):
+    if not low < high:
         spans = [f"{a:.2g} to {b:.2g}" for a, b in ends]
         return f"no error that both reach: default {spans[0]}, this norm {spans[1]}"
     logs = [np.log(np.array(curve[::-1])) for curve in curves]
     at = np.unique(np.concatenate([[math.log(low), math.log(high)], *(log[:, 0] for log in logs)]))
     at = at[(at >= math.log(low)) & (at <= math.log(high))]
     gain = np.interp(at, logs[0][:, 0], logs[0][:, 1]) - np.interp(at, logs[1][:, 0], logs[1][:, 1])
-    mean = float(np.trapezoid(gain, at) / (at[-1] - at[0]))
+    width = at[-1] - at[0]  # 0 for two errors whose logarithms are the same
+    mean = float(np.trapezoid(gain, at) / width) if width else float(gain[0])
     return math.exp(mean), math.exp(gain.min()), math.exp(gain.max()), low, high
 
 
