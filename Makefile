@@ -4,6 +4,8 @@ VENV := .venv
 RUN := $(VENV)/bin/crossbackend
 PYTEST := $(VENV)/bin/python -m pytest
 OUT ?= reports/latest
+# Processes that share the tests.
+JOBS ?= 2
 # What the report compares: each library's own norms, and the paper's seminorm handed to all three.
 NORMS := --norm default --norm seminorm --norm native:mixed-seminorm
 
@@ -51,7 +53,7 @@ bench-report: setup
 
 test: setup
 	@echo "All tests; a fast part: make test-fast, or $(PYTEST) tests/test_norms.py"
-	REQUIRE_BACKENDS=torchdiffeq,diffrax,scipy $(PYTEST)
+	REQUIRE_BACKENDS=torchdiffeq,diffrax,scipy $(PYTEST) -n $(JOBS) --dist loadgroup
 
 test-fast: setup
 	$(PYTEST) -m "not slow"

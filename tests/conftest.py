@@ -11,6 +11,9 @@ from crossbackend import registry
 settings.register_profile("crossbackend", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("crossbackend")
 
+SOLVES = "tests.backends.solves"
+"""The module whose caches tests share."""
+
 # JAX looks for a GPU when it starts; the tests are about the CPU.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -21,6 +24,19 @@ def pytest_sessionstart(session):
     lacking = {name: registry.missing(name) for name in required if registry.missing(name)}
     if lacking:
         pytest.exit(f"REQUIRE_BACKENDS: not installed: {lacking}", returncode=3)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Keep together, where several processes share the tests (`make test`), what is made once and shared.
+
+    The tests on the solvers share their compiled plans, and those of any other file its fixtures.
+    """
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        shared = any(getattr(value, "__module__", None) == SOLVES or getattr(value, "__name__", None) == SOLVES
+                     for value in vars(item.module).values())  # fmt: skip
+        item.add_marker(pytest.mark.xdist_group(SOLVES if shared else item.module.__name__))
 
 
 def pytest_generate_tests(metafunc):
