@@ -82,7 +82,8 @@ def test_a_declined_plan_is_a_record_with_the_reason(lab):
 )
 def test_a_worker_that_misbehaves_is_a_status_and_the_rest_goes_on(lab, order, status, message):
     lab.order("b", f"record:p:{order}" if order != "nan" else "nan")
-    lab.run(lab.problem("p"), lab.problem("q"), rtols=(1e-4,), timeout=1.5, memory_gib=0.4)
+    patience = 30 if order == "memory" else 1.5  # a machine may take a second to hand out 0.4 GiB
+    lab.run(lab.problem("p"), lab.problem("q"), rtols=(1e-4,), timeout=patience, memory_gib=0.4)
     found = lab.statuses()
     assert found.pop(("p", "b")) == status
     if order == "nan":
