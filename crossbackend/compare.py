@@ -17,6 +17,7 @@ from crossbackend.rejections import Rejections, rejections
 from crossbackend.speedup import AT_FLOOR, Saving, SpeedUp, savings, speedups
 from crossbackend.store import Run
 from crossbackend.summary import Point, points
+from crossbackend.wording import count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +74,7 @@ class ProblemComparison:
     records: list[Record] = field(default_factory=list)
 
     def __repr__(self) -> str:
-        return f"<ProblemComparison {self.problem!r}: {_count(self.records, 'record')}; {_verdicts([self])}>"
+        return f"<ProblemComparison {self.problem!r}: {count(len(self.records), 'record')}; {_verdicts([self])}>"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON object, the cards left out."""
@@ -111,7 +112,7 @@ class Comparison:
     damaged: list[str]
 
     def __repr__(self) -> str:
-        parts = _count(self.problems, "problem"), _count(self.records, "record")
+        parts = count(len(self.problems), "problem"), count(len(self.records), "record")
         return f"<Comparison {str(self.about.get('name', 'run'))!r}: {', '.join(parts)}; {_verdicts(self.problems)}>"
 
     def _repr_html_(self) -> str | None:
@@ -155,10 +156,6 @@ class Comparison:
     def summary(self) -> list[str]:
         """Return the sentences of `points` alone."""
         return [point.text for point in self.points()]
-
-
-def _count(items: Sequence[object], one: str) -> str:
-    return f"{len(items)} {one}{'' if len(items) == 1 else 's'}"
 
 
 def _verdicts(problems: Sequence[ProblemComparison]) -> str:

@@ -15,6 +15,11 @@ def listed(names: Iterable[str]) -> str:
     return "".join(found) if len(found) < 2 else f"{', '.join(found[:-1])} and {found[-1]}"
 
 
+def count(n: int, one: str) -> str:
+    """Return `1 cell`, `2 cells`."""
+    return f"{n} {one}" if n == 1 else f"{n} {one}s"
+
+
 def percent(share: float) -> str:
     """Return `31 %` for 0.31, with a real minus and no minus zero."""
     return f"{round(100 * share)} %".replace("-", "\N{MINUS SIGN}")

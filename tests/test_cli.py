@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from crossbackend import registry
-from crossbackend.cli import main, parser
+from crossbackend.cli import parser
 from crossbackend.load import gallery
 from crossbackend.plan import Plan
 from crossbackend.record import Record, Status
 from crossbackend.store import load_run, prepare, write_json, write_record
+from tests.command import call
 from tests.report import synthetic
 from tests.report.bench import store
 
@@ -33,17 +34,6 @@ def loss(ys, params, data):
 problem = Problem("{name}", vector_field, loss, {{"rate": np.array(0.5)}}, np.array([1.0, 2.0]), [0.0, 1.0],
                   data={{"k": np.array([1.0])}}, tolerances=[1e-5])
 """
-
-
-def call(capsys, *args):
-    """Return (exit code, standard output, standard error)."""
-    code = 0
-    try:
-        main([str(arg) for arg in args])
-    except SystemExit as ended:
-        code = ended.code
-    said = capsys.readouterr()
-    return code, said.out, said.err
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import crossbackend
 from crossbackend import UserError
-from crossbackend.cli import main, parser
+from crossbackend.cli import parser
 from crossbackend.compare import compare
 from crossbackend.diff import cells, diff
 from crossbackend.diff.facts import MEMORY_ALIKE
@@ -23,6 +23,7 @@ from crossbackend.diff.parts import LEAST_REPEATS
 from crossbackend.record import Status
 from crossbackend.speedup import AT_FLOOR
 from crossbackend.store import Run, prepare, write_json, write_record, write_reference
+from tests.command import call
 from tests.report import synthetic
 
 PROBLEMS, BACKENDS = ("lotka_volterra", "neural_ode"), ("diffrax", "scipy")
@@ -661,17 +662,6 @@ def stored(tmp_path_factory):
     for record in run.records:
         record.digest += "-after"
     return store(small(name="before"), folder / "before"), store(run, folder / "after")
-
-
-def call(capsys, *args):
-    """Return (exit code, standard output, standard error)."""
-    code = 0
-    try:
-        main([str(arg) for arg in args])
-    except SystemExit as ended:
-        code = ended.code
-    said = capsys.readouterr()
-    return code, said.out, said.err
 
 
 class TestCommand:

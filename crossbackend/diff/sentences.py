@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from crossbackend.diff import words
-from crossbackend.diff.words import RUNS, arrow, count, multiple, named, signed, spaced, where
-from crossbackend.wording import listed
+from crossbackend.diff.words import RUNS, arrow, multiple, named, signed, spaced, where
+from crossbackend.wording import count, listed
 
 if TYPE_CHECKING:
     from crossbackend.diff.parts import CellChange, Difference

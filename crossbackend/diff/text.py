@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from crossbackend.diff import sentences, words
-from crossbackend.diff.words import RUNS, arrow, count, spaced, value, where
+from crossbackend.diff.words import RUNS, arrow, spaced, value, where
+from crossbackend.wording import count
 
 if TYPE_CHECKING:
     from crossbackend.diff.parts import Difference, Fact, FlagChange, ProblemChange, TimeChange

@@ -39,11 +39,6 @@ def multiple(ratio: float) -> str:
     return f"{ratio:.2f} times" if 0.1 <= ratio < 10 else f"{ratio:.3g} times"
 
 
-def count(n: int, one: str) -> str:
-    """Return `1 cell`, `2 cells`."""
-    return f"{n} {one}" if n == 1 else f"{n} {one}s"
-
-
 def spaced(name: str) -> str:
     """Return a recorded name as a reader would write it."""
     return name.removesuffix("_bytes").replace("_", " ")

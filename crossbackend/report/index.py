@@ -125,13 +125,9 @@ def _one(run: Path, **options: bool) -> tuple[RunView, list[Path]]:
     found = RunView(run.name, quote(os.fsencode(run.name), safe=""))
     paths: list[Path] = []
     try:
-        loaded = load_run(run)
-        if wrong := _wrong(loaded.about):
-            found.reason = f"run.json: {wrong}"
-        else:
-            comparison = compare(loaded)
-            _describe(found, comparison)
-            paths = _written(found, comparison, run, **options)
+        comparison = compare(load_run(run))
+        _describe(found, comparison)
+        paths = _written(found, comparison, run, **options)
     except UserError as error:
         found.reason = str(error.__cause__ or error)  # the cause names no folder: the page may be moved with its runs
     except OSError as error:
@@ -150,16 +146,6 @@ def _written(found: RunView, comparison: Comparison, run: Path, **options: bool)
     except Exception as error:  # a bug, on records that no test foresaw: the other runs are not to suffer
         found.notices.append(f"Its report could not be made: {type(error).__name__}: {error}.")
     return []
-
-
-def _wrong(about: dict[str, Any]) -> str:
-    """Return what keeps a `run.json` from being one; what else it may lack, the page can do without."""
-    problems = about.get("problems", [])
-    if not isinstance(problems, list) or not all(isinstance(name, str) for name in problems):
-        return "its problems are no list of names"
-    if not isinstance(about.get("declined") or [], list):
-        return "its declined plans are no list"
-    return ""
 
 
 def _describe(found: RunView, comparison: Comparison) -> None:

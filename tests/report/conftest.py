@@ -5,6 +5,9 @@ import shutil
 
 import pytest
 
+from crossbackend.report import html, pdf
+from tests.report import synthetic
+
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -17,6 +20,21 @@ def program(*names):
             pytest.fail(words)
         pytest.skip(words)
     return found
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory):
+    """Path of a made-up run's `index.html` or `report.pdf`, each made once."""
+    folder = tmp_path_factory.mktemp("reports")
+    makers = {".html": html.render, ".pdf": pdf.render}
+
+    def path(name, suffix):
+        found = folder / f"{name}{suffix}"
+        if not found.exists():
+            found.write_bytes(makers[suffix](synthetic.shown(name)))
+        return found
+
+    return path
 
 
 @pytest.fixture(scope="session")

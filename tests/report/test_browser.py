@@ -17,22 +17,8 @@ pytestmark = pytest.mark.slow
 ROWS = "#all tbody tr"
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    """Path of a made-up run's page, written once."""
-    folder = tmp_path_factory.mktemp("pages")
-
-    def path(name):
-        made = folder / f"{name}.html"
-        if not made.exists():
-            made.write_bytes(html.render(synthetic.shown(name)))
-        return made
-
-    return path
-
-
 @pytest.fixture
-def visit(chromium, files):
+def visit(chromium, written):
     """Open a page; afterwards no script may have failed and nothing may have been asked for but the page."""
     opened = []
 
@@ -44,7 +30,7 @@ def visit(chromium, files):
         tab.on("console", lambda message: tab.said.append(message.text))
         tab.on("pageerror", lambda error: tab.said.append(str(error)))
         tab.on("request", lambda request: tab.asked.append(request.url))
-        path = files(path) if isinstance(path, str) else path
+        path = written(path, ".html") if isinstance(path, str) else path
         tab.goto(path.as_uri())
         opened.append((context, tab, path))
         return tab
@@ -170,16 +156,9 @@ class TestRecords:
         assert tab.evaluate("document.querySelectorAll('#all tr').length") == 102
         tab.get_by_label("Search").fill("neural_ode_82 torchdiffeq")
         assert tab.locator("#shown").text_content() == "20 of 5040 records"
-        assert (
-            tab.evaluate("""() => {
-            const start = performance.now();
-            document.getElementById("search").value = "scipy";
-            document.getElementById("search").dispatchEvent(new Event("input"));
-            document.body.getBoundingClientRect();
-            return performance.now() - start;
-        }""")
-            < 2000
-        )  # a guard against rows laid out all at once, not a measurement
+        tab.get_by_label("Search").fill("scipy")
+        assert tab.locator("#page").text_content() == "1 to 100 of 1680"
+        assert tab.locator(ROWS).count() == 100  # never all at once: that is what took seconds
 
     def test_all_of_them_are_printed(self, tab):
         folded = tab.locator("details:not([open])").count()
@@ -241,10 +220,8 @@ class TestCharts:
         assert tab.locator("#tip").text_content() == titles[2]
         assert re.fullmatch(r"\S+: \S+ at t = \S+", titles[2])
         opacity = "each => getComputedStyle(each).fillOpacity"
-        assert (chart.locator("use.here").evaluate(opacity), chart.locator(".mark use").last.evaluate(opacity)) == (
-            "1",
-            "0",
-        )
+        assert chart.locator("use.here").evaluate(opacity) == "1"
+        assert chart.locator(".mark use").last.evaluate(opacity) == "0"
 
     def test_a_pointer_on_a_bar_shows_how_many_steps_it_counts(self, tab):
         chart = tab.locator("#steps + p + .figures .chart").first
@@ -361,7 +338,7 @@ class TestReaders:
         records = len(synthetic.MADE[name]().records)
         if records:
             assert tab.locator("#shown").text_content() == f"{records} of {records} records"
-        assert tab.evaluate("document.querySelectorAll('[onmouseover], b[onmouseover]').length") == 0
+        assert tab.evaluate("document.querySelectorAll('[onmouseover]').length") == 0
 
 
 class TestOtherPages:
@@ -369,7 +346,7 @@ class TestOtherPages:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def written(cls, tmp_path_factory):
+    def others(cls, tmp_path_factory):
         from crossbackend import diff
         from crossbackend.report import diff_page, index
         from tests.report.bench import store
@@ -389,20 +366,20 @@ class TestOtherPages:
 
     @pytest.mark.parametrize("theme", ["light", "dark"])
     @pytest.mark.parametrize("name", ["index", "diff"])
-    def test_the_rules_of_accessibility_hold(self, visit, written, name, theme):
+    def test_the_rules_of_accessibility_hold(self, visit, others, name, theme):
         from axe_playwright_python.sync_playwright import Axe
 
-        tab = visit(written[name], color_scheme=theme)
+        tab = visit(others[name], color_scheme=theme)
         tab.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
         assert [(rule["id"], rule["nodes"][0]["html"]) for rule in Axe().run(tab).response["violations"]] == []
 
     @pytest.mark.parametrize("name", ["index", "diff"])
-    def test_a_phone_does_not_scroll_sideways(self, visit, written, name):
-        tab = visit(written[name], viewport={"width": 390, "height": 844}, is_mobile=True)
+    def test_a_phone_does_not_scroll_sideways(self, visit, others, name):
+        tab = visit(others[name], viewport={"width": 390, "height": 844}, is_mobile=True)
         assert tab.evaluate("document.documentElement.scrollWidth") == 390
 
-    def test_a_link_leads_to_the_report(self, visit, written):
-        tab = visit(written["index"])
+    def test_a_link_leads_to_the_report(self, visit, others):
+        tab = visit(others["index"])
         link = tab.get_by_role("link", name="statuses #1 é")
         address = link.evaluate("each => each.href")
         tab.goto(address)
@@ -410,7 +387,7 @@ class TestOtherPages:
         tab.asked[1:] = []
 
 
-def test_the_page_as_it_stands_lets_nothing_load(chromium, files, tmp_path):
+def test_the_page_as_it_stands_lets_nothing_load(chromium, written, tmp_path):
     """Even where something got into it that would."""
     asked = []
 
@@ -430,7 +407,7 @@ def test_the_page_as_it_stands_lets_nothing_load(chromium, files, tmp_path):
             f'<img src="{origin}/image"><script>fetch("{origin}/script")</script><iframe src="{origin}/frame"></iframe>'
             f'<link rel="stylesheet" href="{origin}/style"><form action="{origin}/form"></form>'
         )
-        text = files("full").read_text(encoding="utf-8")
+        text = written("full", ".html").read_text(encoding="utf-8")
         (tmp_path / "page.html").write_text(text.replace("</main>", spoiled + "</main>"), encoding="utf-8")
         tab = chromium.new_page()
         said = []

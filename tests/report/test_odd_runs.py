@@ -62,8 +62,8 @@ class TestVariants:
         table = both.tables["records"]
         assert sum(cell.text != "" for row in table.rows for cell in row[3:]) == 120
         assert [row[0].text for row in both.rows].count("neural_ode (float32)") == 60
-        dtype, backend = (both.numbers["columns"].index(name) for name in ("dtype", "problem"))
-        assert {(row[backend], row[dtype]) for row in both.numbers["rows"]} == {
+        dtype, problem = (both.numbers["columns"].index(name) for name in ("dtype", "problem"))
+        assert {(row[problem], row[dtype]) for row in both.numbers["rows"]} == {
             ("neural_ode", "float64"), ("neural_ode", "float32"),
         }  # fmt: skip
 

@@ -19,22 +19,8 @@ def pages(content):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """Path of a made-up run's PDF, set once."""
-    folder = tmp_path_factory.mktemp("pdf")
-
-    def path(name):
-        found = folder / f"{name}.pdf"
-        if not found.exists():
-            found.write_bytes(pdf.render(synthetic.shown(name)))
-        return found
-
-    return path
-
-
-@pytest.fixture(scope="module")
-def full(made):
-    return made("full").read_bytes()
+def full(written):
+    return written("full", ".pdf").read_bytes()
 
 
 def test_same_comparison_same_bytes(full):
@@ -72,8 +58,8 @@ def test_without_an_alternative_text_there_is_no_document(monkeypatch):
 
 
 @pytest.mark.parametrize("name", [name for name in synthetic.MADE if name != "full"])
-def test_any_run_gives_a_document_without_a_warning(made, name):
-    assert pages(made(name).read_bytes()) >= 1
+def test_any_run_gives_a_document_without_a_warning(written, name):
+    assert pages(written(name, ".pdf").read_bytes()) >= 1
 
 
 def test_five_thousand_records():
@@ -98,7 +84,7 @@ def test_a_letter_that_no_font_has_is_named():
 
 
 @pytest.fixture
-def boxes(made, poppler, tmp_path):
+def boxes(written, poppler, tmp_path):
     """Yield width, height and the boxes of the words (x0, y0, x1, y1) of every page, in points."""
     size, word = (
         r'<page width="([\d.]+)" height="([\d.]+)">',
@@ -106,7 +92,7 @@ def boxes(made, poppler, tmp_path):
     )
 
     def read(name):
-        poppler("pdftotext", "-bbox", made(name), tmp_path / "boxes.html")
+        poppler("pdftotext", "-bbox", written(name, ".pdf"), tmp_path / "boxes.html")
         text = (tmp_path / "boxes.html").read_text(encoding="utf-8", errors="replace")
         for page in re.split("(?=<page )", text)[1:]:
             width, height = map(float, re.findall(size, page)[0])
@@ -141,25 +127,25 @@ class TestOnPaper:
             worst = max(worst, float(overlap.max(initial=0)))
         assert worst == 0
 
-    def test_every_font_is_inside(self, made, poppler):
-        lines = poppler("pdffonts", made("hostile")).splitlines()[2:]
+    def test_every_font_is_inside(self, written, poppler):
+        lines = poppler("pdffonts", written("hostile", ".pdf")).splitlines()[2:]
         assert len(lines) >= 3
         for line in lines:
             embedded, subset, unicode_map = line.split()[-5:-2]
             assert (embedded, subset, unicode_map) == ("yes", "yes", "yes"), line
 
-    def test_figures_and_tables_are_numbered_without_a_gap(self, made, poppler):
-        text = poppler("pdftotext", "-layout", made("full"), "-")
+    def test_figures_and_tables_are_numbered_without_a_gap(self, written, poppler):
+        text = poppler("pdftotext", "-layout", written("full", ".pdf"), "-")
         for kind, least in (("Figure", 7), ("Table", 10)):
             numbers = [int(n) for n in re.findall(rf"{kind} (\d+)\. ", text)]
             assert numbers == list(range(1, len(numbers) + 1))
             assert len(numbers) >= least
 
-    def test_every_page_has_its_number_and_its_edge_is_white(self, made, poppler, tmp_path):
+    def test_every_page_has_its_number_and_its_edge_is_white(self, written, poppler, tmp_path):
         from PIL import Image
 
-        count = pages(made("full").read_bytes())
-        poppler("pdftoppm", "-r", "40", "-gray", "-png", made("full"), tmp_path / "page")
+        count = pages(written("full", ".pdf").read_bytes())
+        poppler("pdftoppm", "-r", "40", "-gray", "-png", written("full", ".pdf"), tmp_path / "page")
         drawn = sorted(tmp_path.glob("page-*.png"))
         assert len(drawn) == count
         for path in drawn:
@@ -171,5 +157,5 @@ class TestOnPaper:
             outside = np.concatenate([pixels[:edge].ravel(), pixels[-edge:].ravel(), pixels[:, :edge].ravel(),
                                       pixels[:, -edge:].ravel()])  # fmt: skip
             assert outside.min() > 240, path.name
-        text = poppler("pdftotext", made("full"), "-").split("\f")
+        text = poppler("pdftotext", written("full", ".pdf"), "-").split("\f")
         assert all(f"{number} / {count}" in page for number, page in enumerate(text[:-1], 1))
