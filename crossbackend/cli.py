@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from crossbackend import api, cli_stored, registry, stored
+from crossbackend import api, cli_stored, cli_train, registry, stored
 from crossbackend.errors import UserError
 from crossbackend.load import gallery, load
 from crossbackend.norms import NATIVE
@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     _add_list(commands)
     _add_plan(commands)
     _add_run(commands)
+    cli_train.add(commands)
     cli_stored.add(commands)
     _add_lower(commands)
     _add_recipe(commands)

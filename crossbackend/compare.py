@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from crossbackend import training_points, training_summary
 from crossbackend.advice import WANTED, cheapest
 from crossbackend.agreement import MATCHED_TOLERANCE, Agreement, agreements
 from crossbackend.flags import UNSTABLE_FACTOR, Flag, flags, is_unstable
@@ -17,6 +18,7 @@ from crossbackend.rejections import Rejections, rejections
 from crossbackend.speedup import AT_FLOOR, Saving, SpeedUp, savings, speedups
 from crossbackend.store import Run
 from crossbackend.summary import Point, points
+from crossbackend.training_record import TrainingRecord
 from crossbackend.wording import count
 
 if TYPE_CHECKING:
@@ -105,14 +107,18 @@ class Comparison:
     problems : list of ProblemComparison
     damaged : list of str
         Files that were skipped, each with the reason.
+    training : list of TrainingRecord
+        What trainings gave, by experiment, setting, backend, norm and seed.
     """
 
     about: dict[str, Any]
     problems: list[ProblemComparison]
     damaged: list[str]
+    training: list[TrainingRecord] = field(default_factory=list)
 
     def __repr__(self) -> str:
-        parts = count(len(self.problems), "problem"), count(len(self.records), "record")
+        parts = [count(len(self.problems), "problem"), count(len(self.records), "record")]
+        parts += [count(len(self.training), "training")] if self.training else []
         return f"<Comparison {str(self.about.get('name', 'run'))!r}: {', '.join(parts)}; {_verdicts(self.problems)}>"
 
     def _repr_html_(self) -> str | None:
@@ -125,6 +131,7 @@ class Comparison:
             "format": 1,
             "about": self.about,
             "problems": [item.as_dict() for item in self.problems],
+            "training": training_summary.as_dict(self.training),
             "damaged": self.damaged,
         }
 
@@ -151,7 +158,9 @@ class Comparison:
 
     def points(self) -> list[Point]:
         """Say the main results in a few sentences made from the numbers, each with what it is about."""
-        return points(self.problems, self.damaged)
+        found = points(self.problems, self.damaged)
+        end = next((at for at, point in enumerate(found) if point.topic == "Missing"), len(found))
+        return [*found[:end], *training_points.points(self.training), *found[end:]]
 
     def summary(self) -> list[str]:
         """Return the sentences of `points` alone."""
@@ -178,7 +187,7 @@ def compare(run: Run) -> Comparison:
         compare_problem(name, by_problem[name], run.cards.get(name, {}), run.references.get(name, missing))
         for name in order
     ]
-    return Comparison(run.about, found, run.damaged)
+    return Comparison(run.about, found, run.damaged, run.training)
 
 
 def compare_problem(

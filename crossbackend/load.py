@@ -12,8 +12,11 @@ from weakref import WeakKeyDictionary
 from crossbackend.errors import Mistake, UserError
 from crossbackend.problem import Problem
 
-ORDER = ("linear", "hudson_bay", "van_der_pol", "spiral", "forced_mlp", "dissipative")
-"""The gallery from the plainest to the one that goes wrong; files added later follow by name."""
+ORDER = (
+    "linear", "hudson_bay", "van_der_pol", "spiral", "forced_mlp", "dissipative", "neural_cde", "neural_cde_hermite",
+    "neural_cde_relu", "cnf", "cnf_density", "symoden",
+)  # fmt: skip
+"""The gallery: from the plainest to the one that goes wrong, then the paper's systems; others follow by name."""
 
 _paths: WeakKeyDictionary[Problem, Path] = WeakKeyDictionary()
 
@@ -136,8 +139,18 @@ def _run(path: Path, shown: str) -> ModuleType:
         raise UserError(_raised(path, shown, error)) from None
     finally:
         sys.path.remove(folder)
-    cloudpickle.register_pickle_by_value(module)  # another process cannot import it by its name
+    for part in (module, *_modules_beside(path)):  # another process cannot import them by their names
+        cloudpickle.register_pickle_by_value(part)
     return module
+
+
+def _modules_beside(path: Path) -> list[ModuleType]:
+    """Return the modules imported so far that lie beside a problem's file."""
+    folder = path.parent
+    there = [(part, getattr(part, "__file__", None)) for part in list(sys.modules.values())]
+    return [
+        part for part, file in there if isinstance(file, str) and Path(file).parent == folder and Path(file) != path
+    ]
 
 
 def _restore(name: str, earlier: ModuleType | None) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ from array_api_compat import array_namespace
 
 from crossbackend import tree
 from crossbackend.errors import Mistake, UserError
+
+_EVERY_BRANCH: ContextVar[bool] = ContextVar("_EVERY_BRANCH", default=False)
+"""Whether torch's `switch` runs every branch, so that autograd's graph shows all that the result may depend on."""
 
 
 def namespace(*arrays: Any) -> Any:
@@ -111,6 +115,10 @@ def relu(x: Any) -> Any:
 
 def softplus(x: Any) -> Any:
     """Return log(1 + exp(x)), entry by entry, without overflow."""
+    if library(x) == "torch":  # one operation in place of six, and as exact: exp(-40) is below float64's last bit
+        import torch
+
+        return torch.nn.functional.softplus(x, threshold=40.0)
     xp = namespace(x)
     return relu(x) + xp.log1p(xp.exp(-xp.abs(x)))
 
@@ -156,6 +164,49 @@ def scan(step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any) -> tu
     xp = namespace(outs[0])
     stacked = [xp.stack(list(parts)) for parts in zip(*(tree.values(out) for out in outs), strict=True)]
     return carry, tree.rebuild(outs[0], stacked)
+
+
+def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
+    """Return `branches[index](*operands)`: only the chosen function is computed.
+
+    The index is clamped to [0, len(branches) - 1], as by `jax.lax.switch`, which it is under JAX; under torch and
+    NumPy the value of the index is looked at. Where the choice changes with t, the problem wants that time among
+    its `breakpoints`.
+
+    Parameters
+    ----------
+    index : int or integer array, shape ()
+    branches : sequence of callable
+        `branch(*operands)`; all return arrays (or nested dicts or lists of them) of equal shapes and dtypes.
+    *operands : arrays or nested dicts or lists of arrays
+        What is not among them may be closed over.
+
+    Raises
+    ------
+    UserError
+        No branches, or an index that is no integer scalar.
+    """
+    _check_switch(index, branches)
+    if library(index, *operands) == "jax":
+        import jax
+
+        return jax.lax.switch(index, list(branches), *operands)
+    if _EVERY_BRANCH.get():
+        outs = [branch(*operands) for branch in branches]
+        return tree.rebuild(outs[0], [sum(parts) for parts in zip(*map(tree.values, outs), strict=True)])
+    return branches[min(max(int(index), 0), len(branches) - 1)](*operands)
+
+
+def _check_switch(index: Any, branches: Sequence[Callable[..., Any]]) -> None:
+    if not len(branches):
+        raise UserError(Mistake("ops.switch", "no branches", "at least one"))
+    if isinstance(index, int):
+        return
+    shape, dtype = getattr(index, "shape", None), getattr(index, "dtype", type(index).__name__)
+    if shape is None or tuple(shape) != () or not namespace(index).isdtype(dtype, "integral"):
+        got = f"an index of dtype {dtype}" + ("" if shape is None else f", shape {tuple(shape)}")
+        fix = "Write xp.astype(xp.floor(t), xp.int32)."
+        raise UserError(Mistake("ops.switch", got, "an integer, shape ()", fix))
 
 
 def interpolate(t: Any, knots: Any, coefficients: Any, derivative: int = 0) -> Any:
@@ -221,7 +272,7 @@ def hermite_coefficients(knots: Any, values: Any) -> np.ndarray:
 
 
 def conv2d(x: Any, weight: Any, stride: int = 1, padding: int = 0) -> Any:
-    """Return the cross-correlation of images with a kernel, by slices and one matrix product.
+    """Return the cross-correlation of images with a kernel: torch's or JAX's own, in NumPy one matrix product.
 
     Parameters
     ----------
@@ -234,6 +285,16 @@ def conv2d(x: Any, weight: Any, stride: int = 1, padding: int = 0) -> Any:
     -------
     array, shape (batch, out_channels, out_height, out_width)
     """
+    used = library(x, weight)
+    if used == "torch":
+        import torch
+
+        return torch.nn.functional.conv2d(x, weight, stride=stride, padding=padding)
+    if used == "jax":
+        import jax
+
+        around = [(padding, padding)] * 2
+        return jax.lax.conv_general_dilated(x, weight, (stride, stride), around)
     xp = namespace(x, weight)
     batch, channels, height, width = (int(n) for n in x.shape)
     out_channels, _, kh, kw = (int(n) for n in weight.shape)
@@ -317,9 +378,13 @@ def _dependence_torch(function: Callable[[Any], Any], argument: Any) -> tuple[bo
     import torch
 
     fresh = [leaf.detach().clone().requires_grad_() for leaf in tree.values(argument)]
-    with torch.enable_grad():
-        outputs = tree.values(function(tree.rebuild(argument, fresh)))
-        total = sum(out.sum() for out in outputs)
+    every = _EVERY_BRANCH.set(True)
+    try:
+        with torch.enable_grad():
+            outputs = tree.values(function(tree.rebuild(argument, fresh)))
+            total = sum(out.sum() for out in outputs)
+    finally:
+        _EVERY_BRANCH.reset(every)
     if not fresh or not isinstance(total, torch.Tensor) or not total.requires_grad:
         return (False,) * len(fresh)
     return tuple(g is not None for g in torch.autograd.grad(total, fresh, allow_unused=True))

@@ -1,4 +1,4 @@
-"""What a stored record, card, reference and `run.json` must hold, said once: other programs write them too.
+"""What a stored record, training, card, reference and `run.json` must hold, said once: other programs write them too.
 
 Every function returns what is wrong, `FIELD: got VALUE, expected KIND`, or nothing. What a file lacks, or holds as
 null, is not known and no mistake, unless something else in the file leans on it; keys that are not named here may hold
@@ -85,6 +85,8 @@ TEXT = Kind(_text, "text")
 LIST = Kind(lambda value: isinstance(value, list), "a list")
 NUMBERS = Kind(_list_of(_finite), "a list of finite numbers")
 WORDS = Kind(_list_of(_text), "a list of texts")
+OBJECTS = Kind(_list_of(lambda value: isinstance(value, dict)), "a list of objects")
+SHARE = Kind(lambda value: _size(value) and value <= 1, "a share, 0 to 1")
 TIMES = Kind(_times, "a list of finite numbers, each above the one before")
 LEAVES = Kind(_by_name, "an object of finite numbers by leaf")
 ROUTES = Kind(_list_of(_route), "a list of objects with texts `name` and `message` and a number `seconds`")
@@ -113,6 +115,27 @@ CARD: Spec = {
 }  # fmt: skip
 REFERENCE: Spec = {"problem": TEXT, "status": TEXT, "floor": SIZE, "check": SIZE, "loss": NUMBER, "leaves": LEAVES,
                    "routes": ROUTES}  # fmt: skip
+TRAINING: Spec = {
+    **dict.fromkeys(("experiment", "backend", "norm", "metric", "preset", "status"), TEXT), "seed": COUNT,
+    "rtol": POSITIVE, "atol": POSITIVE, **dict.fromkeys(("problem", "dtype", "device", "message"), TEXT),
+    "settings": {
+        **dict.fromkeys(("batch_size", "batches_per_epoch", "epochs", "steps", "train_size", "test_size"), COUNT),
+        "optimiser": {"name": TEXT, "learning_rate": SIZE, "weight_decay": SIZE}, "model": {"width": COUNT},
+        "data": {"name": TEXT},
+    },
+    "parameters": COUNT, "steps": COUNT, "epochs": OBJECTS, "threads": COUNT, "machine": {}, "versions": {},
+    **dict.fromkeys(("forward_nfe_per_batch", "backward_nfe_per_batch"), SIZE),
+    **dict.fromkeys(("forward_nfe_total", "backward_nfe_total"), COUNT),
+    "time": dict.fromkeys(("compile_s", "total_s", "median_step_s", "median_forward_s", "median_backward_s"), WAIT),
+}  # fmt: skip
+_NEEDED = tuple(TRAINING)[:9]
+"""What a training cannot be without: the cell that it belongs to, and how it ended."""
+_EPOCH: Spec = {
+    "epoch": COUNT, "train_loss": NUMBER, "test_loss": NUMBER, "seconds": WAIT,
+    **dict.fromkeys(("forward_nfe", "backward_nfe", "forward_rejected", "backward_rejected"), COUNT),
+}  # fmt: skip
+_CONTROL = {"control/t": (1, ()), "control/q": (1, (2,)), "control/velocity": (1, (2,)), "control/u": (0, (2,))}
+"""How many more than the controls there are of each, and the shape of one."""
 ABOUT: Spec = {"name": TEXT, "created": TEXT, "command": TEXT, "seconds": SIZE, "machine": {},
                "versions": {}}  # fmt: skip
 
@@ -131,6 +154,13 @@ def wrong_card(fields: Mapping[str, Any]) -> str:
 def wrong_reference(fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
     """Return what keeps `reference/NAME.json` and its arrays from being a reference."""
     return _first(_unwieldy(fields), _wrong(fields, REFERENCE), _numeric(arrays))
+
+
+def wrong_training(fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+    """Return what keeps `training/NAME.json` and its arrays from being a training."""
+    own = {name: fields[name] for name in TRAINING if name in fields}
+    missing = (_mistake(name, _NOTHING, TRAINING[name].words) for name in _NEEDED if own.get(name) is None)
+    return _first(_unwieldy(own), _wrong(own, TRAINING), missing, _epochs(own), _trained(arrays, own.get("status")))
 
 
 def wrong_about(fields: Mapping[str, Any]) -> str:
@@ -153,6 +183,9 @@ def _mistake(name: str, got: Any, expected: str) -> str:
 
 class _Said(str):
     """What was got, already in words."""
+
+
+_NOTHING = _Said("nothing")
 
 
 def _wrong(fields: Mapping[str, Any], spec: Spec, under: str = "") -> Iterator[str]:
@@ -190,10 +223,10 @@ def _lacking(fields: Mapping[str, Any]) -> Iterator[str]:
     settings, split, scaled = (fields.get(name) or {} for name in ("settings", "error_split", "scaled"))
     leans = settings.get("forward") or "backward" in settings
     if leans and settings.get("backward") is None:
-        yield _mistake("settings.backward", _Said("nothing"), "an object, as for `forward`")
+        yield _mistake("settings.backward", _NOTHING, "an object, as for `forward`")
     if any(name in split for name in ("whole", "parts", "share", "residual")):  # else it is a failed one's message
         yield from (
-            _mistake(f"error_split.{name}", _Said("nothing"), "a finite number: the others are there")
+            _mistake(f"error_split.{name}", _NOTHING, "a finite number: the others are there")
             for name, value in _split_numbers(split)
             if value is None
         )
@@ -203,7 +236,7 @@ def _lacking(fields: Mapping[str, Any]) -> Iterator[str]:
     if scaled.get("backward"):
         for name, value in (("factor", scaled.get("factor")), ("backward.nfe", scaled["backward"].get("nfe"))):
             if value is None:
-                yield _mistake(f"scaled.{name}", _Said("nothing"), "a number: its backward pass is there")
+                yield _mistake(f"scaled.{name}", _NOTHING, "a number: its backward pass is there")
 
 
 def _split_numbers(split: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -241,7 +274,7 @@ def _steps(arrays: Mapping[str, np.ndarray], which: str, ended: bool) -> Iterato
     for name in (f"{which}/{part}" for part in ("t0", "t1", "accepted")):
         array = arrays.get(name)
         if array is None:
-            yield _mistake(name, _Said("nothing"), f"an array as long as {which}/t0")
+            yield _mistake(name, _NOTHING, f"an array as long as {which}/t0")
         elif array.ndim != 1 or array.shape != shape:
             yield _mistake(name, _Said(f"shape {array.shape}"), f"one dimension, as long as {which}/t0")
         elif name.endswith("accepted") and array.dtype.kind != "b":
@@ -249,3 +282,42 @@ def _steps(arrays: Mapping[str, np.ndarray], which: str, ended: bool) -> Iterato
                 yield _mistake(name, _Said(f"an array of {array.dtype}"), "true and false, or 1 and 0")
         elif ended and not np.isfinite(array).all():
             yield _mistake(name, _Said("NaN or infinity"), "finite times")
+
+
+def _epochs(fields: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with the rows of a training's epochs."""
+    kind = SHARE if fields["metric"] == "accuracy" else NUMBER
+    last = -1
+    for row, found in enumerate(fields.get("epochs") or []):
+        yield from _wrong(found, {**_EPOCH, fields["metric"]: kind}, f"epochs[{row}].")
+        number = found.get("epoch")
+        if number is None or number <= last:
+            yield _mistake(f"epochs[{row}].epoch", number, "a whole number above the one before")
+            return
+        last = number
+
+
+def _trained(arrays: Mapping[str, np.ndarray], status: Any) -> Iterator[str]:
+    """Yield the arrays of a training that are not what they are read as."""
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biuf":
+            yield _mistake(name, _Said(f"an array of {array.dtype}"), "an array of real numbers")
+        elif name.startswith("curve/") and array.ndim != 1:
+            yield _mistake(name, _Said(f"shape {array.shape}"), "an array of one dimension")
+    for which in ("solve/forward", "solve/backward"):
+        if f"{which}/t0" in arrays:
+            yield from _steps(arrays, which, status == "ok")
+    there = [name for name in _CONTROL if name in arrays]
+    if there and len(there) < len(_CONTROL):
+        lost = next(name for name in _CONTROL if name not in arrays)
+        yield _mistake(lost, _NOTHING, f"an array: {there[0]} is there")
+    elif there:
+        yield from _control(arrays)
+
+
+def _control(arrays: Mapping[str, np.ndarray]) -> Iterator[str]:
+    """Yield the arrays of the controlled pendulum that are not as long as the controls."""
+    controls = len(arrays["control/u"]) if arrays["control/u"].ndim else 0
+    for name, (more, one) in _CONTROL.items():
+        if arrays[name].shape != (controls + more, *one):
+            yield _mistake(name, _Said(f"shape {arrays[name].shape}"), f"shape {(controls + more, *one)}")

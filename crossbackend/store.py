@@ -1,7 +1,8 @@
 """A run on disk: `records/DIGEST.{json,npz}`, `problems/NAME.json`, `reference/NAME.{json,npz}`, `run.json`.
 
+A run of trainings has `training/NAME.{json,npz}`, and need have nothing else.
 A file is written under a temporary name and renamed, so that it is there whole or not at all. The checksum of a
-record, and of a reference, covers its JSON and its arrays; one that does not hold is named and not believed.
+record, a training and a reference covers its JSON and its arrays; one that does not hold is named and not believed.
 Reading never executes anything.
 """
 
@@ -24,6 +25,7 @@ import numpy as np
 from crossbackend import storable
 from crossbackend.errors import Mistake, UserError
 from crossbackend.record import FORMAT, Record, Status
+from crossbackend.training_record import NAME, TrainingRecord, from_fields
 
 _BESIDE_PLAN = ("digest", "status", "message", "loss", "forward", "backward", "error", "reconstruction_error",
                 "rounding_floor", "scaled", "error_split", "time", "peak_memory_bytes", "settings", "machine",
@@ -59,6 +61,7 @@ class Run:
         `reference/NAME.json` by problem, its arrays under the key `arrays`.
     damaged : list of str
         One sentence a file that was skipped.
+    training : list of TrainingRecord
     """
 
     folder: Path
@@ -67,6 +70,7 @@ class Run:
     cards: dict[str, dict[str, Any]] = field(default_factory=dict)
     references: dict[str, dict[str, Any]] = field(default_factory=dict)
     damaged: list[str] = field(default_factory=list)
+    training: list[TrainingRecord] = field(default_factory=list)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -241,6 +245,34 @@ def write_reference(folder: Path, name: str, about: dict[str, Any], arrays: Mapp
     _write_pair(folder / "reference" / name, {**about, "format": FORMAT}, arrays)
 
 
+def write_training(folder: Path, record: TrainingRecord) -> Path:
+    """Store a training as `training/NAME.{json,npz}`; return the JSON file's path.
+
+    Raises
+    ------
+    ValueError
+        A name of other characters than letters, digits and `_.=-`.
+    """
+    if not NAME.fullmatch(record.name):
+        raise ValueError(f"{record.name!r} is no name of a training: letters, digits and _.=- only")
+    base = folder / "training" / record.name
+    _write_pair(base, {"format": FORMAT, **record.flat()}, record.arrays)
+    return base.with_name(f"{base.name}.json")
+
+
+def read_training(path: Path) -> TrainingRecord:
+    """Return the training of a JSON file and the npz beside it.
+
+    Raises
+    ------
+    Damaged
+        Unreadable, of another format, with a checksum that does not hold, or with a field that is not what it must be.
+    """
+    fields, arrays = _read_pair(path)
+    _refuse(path, storable.wrong_training(fields, arrays))
+    return from_fields(fields, arrays, path.stem)
+
+
 def prepare(folder: Path) -> None:
     """Make a run's folder, or check that an existing one is a run of this format.
 
@@ -305,6 +337,7 @@ def load_run(folder: Path) -> Run:
     run.records = sorted(_each(run, "records", _usable_record), key=_order)
     run.cards = dict(_each(run, "problems", _read_card))
     run.references = dict(_each(run, "reference", _read_reference))
+    run.training = sorted(_each(run, "training", read_training), key=_training_order)
     return run
 
 
@@ -325,3 +358,8 @@ def _read_reference(path: Path) -> tuple[str, dict[str, Any]]:
 
 def _order(record: Record) -> tuple[Any, ...]:
     return (record.problem, record.backend, record.stepping, record.norm, -record.rtol, record.dtype, record.digest)
+
+
+def _training_order(record: TrainingRecord) -> tuple[Any, ...]:
+    return (record.experiment, record.problem, record.preset, -record.rtol, -record.atol, record.width or 0,
+            record.dtype, record.device, record.backend, record.norm, record.seed, record.name)  # fmt: skip

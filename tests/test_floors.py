@@ -7,28 +7,47 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "crossbackend"
 FLOORS = (
-    ("errors", "tree", "machine", "dense", "snapping", "wording", "notebook"),
-    ("norms", "ops", "adapt", "new"),
+    ("errors", "tree", "machine", "dense", "snapping", "wording", "notebook", "published"),
+    ("norms", "ops", "adapt", "new", "initialise", "datasets"),
     ("ratios", "problem"),
-    ("record", "bound", "plan", "load", "storable"),
-    ("store", "agreement", "summary", "flags", "rejections", "speedup", "frame"),
-    ("trial", "digest", "backends.contract", "lowering", "scaling", "flag_groups", "advice"),
+    ("record", "training_record", "bound", "plan", "load", "storable"),
+    ("store", "agreement", "summary", "flags", "rejections", "speedup", "frame", "training_summary"),
+    (
+        "trial",
+        "digest",
+        "backends.contract",
+        "backends.training",
+        "lowering",
+        "scaling",
+        "flag_groups",
+        "advice",
+        "training_points",
+    ),
     (
         "registry",
         "augmented",
         "backends.scipy_solver",
         "backends.torchdiffeq_recording",
         "backends.diffrax_recording",
+        "backends.diffrax_data",
         "recipe",
         "compare",
         "explain",
     ),
-    ("backends.scipy_gradient", "backends.diffrax_through_steps", "interpolating", "diff"),
+    (
+        "backends.scipy_gradient",
+        "backends.diffrax_through_steps",
+        "backends.torchdiffeq_training",
+        "backends.diffrax_training",
+        "interpolating",
+        "diff",
+    ),
     ("backends.scipy", "backends.torchdiffeq", "backends.diffrax", "finite_differences", "error_split", "report"),
     ("reference", "stored"),
     ("study",),
+    ("train",),
     ("api",),
-    ("cli_stored",),
+    ("cli_stored", "cli_train"),
     ("cli",),
     ("__main__", "__init__"),
 )
@@ -44,8 +63,24 @@ INSIDE_STUDY = (
     ("run", "worker"),
     ("__init__",),
 )
+INSIDE_TRAIN = (
+    ("experiment", "swing_up", "checkpoint"),
+    ("experiments.neural_cde", "experiments.cnf", "experiments.symoden"),
+    ("experiments.__init__",),
+    ("job",),
+    ("loop",),
+    ("worker", "run"),
+    ("__init__",),
+)
+INSIDE = {"study": INSIDE_STUDY, "train": INSIDE_TRAIN}
 MAY_IMPORT = {
-    "torch": ("ops", "adapt", "backends.torchdiffeq", "backends.torchdiffeq_recording"),
+    "torch": (
+        "ops",
+        "adapt",
+        "backends.torchdiffeq",
+        "backends.torchdiffeq_recording",
+        "backends.torchdiffeq_training",
+    ),
     "torchdiffeq": ("backends.torchdiffeq",),
     "jax": (
         "ops",
@@ -54,8 +89,18 @@ MAY_IMPORT = {
         "backends.diffrax",
         "backends.diffrax_recording",
         "backends.diffrax_through_steps",
+        "backends.diffrax_data",
+        "backends.diffrax_training",
     ),
-    "diffrax": ("backends.diffrax", "backends.diffrax_recording", "backends.diffrax_through_steps"),
+    "diffrax": (
+        "backends.diffrax",
+        "backends.diffrax_recording",
+        "backends.diffrax_through_steps",
+        "backends.diffrax_training",
+    ),
+    "optax": ("backends.diffrax_training",),
+    "aeon": ("datasets",),
+    "sklearn": ("datasets",),
     "equinox": ("backends.diffrax", "backends.diffrax_recording"),
     "matplotlib": ("report",),
     "jinja2": ("report",),
@@ -148,19 +193,22 @@ def test_every_module_has_a_floor(sources):
     level = height(FLOORS)
     assert sorted({room(m) for m in sources} - set(level) - {"backends"}) == [], "give the new module a floor"
     assert sorted(set(level) - {room(m) for m in sources}) == [], "no such module any more"
-    inside = {m.removeprefix("study.") for m in sources if m.startswith("study.")}
-    assert inside == set(height(INSIDE_STUDY))
+    for package, floors in INSIDE.items():
+        inside = {m.removeprefix(f"{package}.") for m in sources if m.startswith(f"{package}.")}
+        assert inside == set(height(floors))
 
 
 def test_imports_go_down(sources):
     assert wrong_arrows(sources, FLOORS, room) == []
 
 
-def test_imports_go_down_inside_study(sources):
-    inside = {name: source for name, source in sources.items() if name.startswith("study.")}
-    floors = [[f"study.{name}" for name in names] for names in INSIDE_STUDY]
+@pytest.mark.parametrize("package", ["study", "train"])
+def test_imports_go_down_inside(sources, package):
+    inside = {name: source for name, source in sources.items() if name.startswith(f"{package}.")}
+    floors = [[f"{package}.{name}" for name in names] for names in INSIDE[package]]
+    own = f"crossbackend.{package}."
     inner_only = {
-        name: "\n".join(f"import {other}" for other, _ in imported(source) if other.startswith("crossbackend.study"))
+        name: "\n".join(f"import {other}" for other, _ in imported(source) if other.startswith(own))
         for name, source in inside.items()
     }
     assert wrong_arrows(inner_only, floors, lambda module: module) == []
@@ -184,7 +232,7 @@ PLANTED = {
 def test_planted_arrows_are_found():
     assert wrong_arrows(PLANTED, FLOORS, room) == [
         "backends.diffrax (floor 8) -> backends.scipy (floor 8)",
-        "errors (floor 0) -> cli (floor 13)",
+        "errors (floor 0) -> cli (floor 14)",
         "summary (floor 4) -> store (floor 4)",
     ]
 

@@ -168,3 +168,71 @@ def test_asarray_casts_floats_alone(library):
     assert ops.to_numpy(ops.asarray(np.ones(2), library, "float32")).dtype == np.float32
     assert ops.to_numpy(ops.asarray(np.array([1, 2], dtype=np.int32), library, "float32")).dtype == np.int32
     assert ops.to_numpy(ops.asarray(np.ones(2), library, "float64")).dtype == np.float64
+
+
+BRANCHES = [lambda x, c: x + c, lambda x, c: x * c, lambda x, c: c - x * x]
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+@given(index=st.integers(-3, 6))
+def test_switch_runs_the_branch_of_the_clamped_index(name, index):
+    x, c = np.array([1.0, -2.0]), np.array([3.0, 5.0])
+    expected = BRANCHES[min(max(index, 0), 2)](x, c)
+    with ops.precision(name, "float64"):
+        for given_as in (index, ops.asarray(np.array(index), name), ops.asarray(np.array(index, np.int32), name)):
+            found = ops.switch(given_as, BRANCHES, ops.asarray(x, name), ops.asarray(c, name))
+            np.testing.assert_array_equal(ops.to_numpy(found), expected)
+
+
+def test_switch_gives_trees_and_closes_over_what_is_no_operand(library):
+    offset = ops.asarray(np.array(10.0), library)
+    branches = [lambda s, k=k: {"a": s["a"] * k, "b": [s["b"] + offset]} for k in range(3)]
+    state = {"a": ops.asarray(np.ones(2), library), "b": ops.asarray(np.zeros(()), library)}
+    found = ops.switch(ops.asarray(np.array(2), library), branches, state)
+    np.testing.assert_array_equal(ops.to_numpy(found["a"]), [2.0, 2.0])
+    assert float(ops.to_numpy(found["b"][0])) == 10.0
+
+
+@pytest.mark.parametrize("chosen", ["numpy", "torch"])
+def test_switch_computes_the_chosen_branch_alone(chosen):
+    def never(x):
+        raise AssertionError("not chosen")
+
+    x = ops.asarray(np.ones(2), chosen)
+    assert ops.switch(ops.asarray(np.array(1), chosen), [never, lambda x: x, never], x) is x
+
+
+def test_switch_has_the_derivative_of_the_chosen_branch(differentiable):
+    def value(x, c):  # the index depends on what is differentiated, as that of a field depends on t
+        xp = ops.namespace(x)
+        index = xp.astype(xp.floor(xp.sum(x)), xp.int32)
+        return xp.sum(ops.switch(index, BRANCHES, x, c))
+
+    c = np.array([3.0, 5.0])
+    for x, expected in (([0.2, 0.3], [1.0, 1.0]), ([0.9, 0.8], c), ([1.5, 1.0], [-3.0, -2.0])):
+        found = ops.grad(value)(ops.asarray(np.array(x), differentiable), ops.asarray(c, differentiable))
+        np.testing.assert_allclose(ops.to_numpy(found), expected)
+
+
+def test_dependence_counts_every_branch_of_a_switch(differentiable):
+    params = {name: ops.asarray(np.ones(2), differentiable) for name in ("first", "second", "t", "unused")}
+
+    def function(p):
+        xp = ops.namespace(p)
+        index = xp.astype(xp.floor(p["t"][0] - 1.0), xp.int32)
+        return ops.switch(index, [lambda p: p["first"] * 2, lambda p: p["second"] * p["second"]], p)
+
+    found = dict(zip(tree.flatten(params), ops.dependence(function, params), strict=True))
+    assert (found["first"], found["second"], found["unused"]) == (True, True, False)
+
+
+@pytest.mark.parametrize("index", [np.array(1.0), np.array([1, 0]), np.array(True), 1.0])
+def test_switch_wants_an_integer(library, index):
+    given_as = ops.asarray(index, library) if isinstance(index, np.ndarray) else index
+    with pytest.raises(UserError, match=r"ops\.switch: got an index of dtype .*expected an integer, shape \(\)"):
+        ops.switch(given_as, BRANCHES, np.ones(2), np.ones(2))
+
+
+def test_switch_wants_branches():
+    with pytest.raises(UserError, match=r"ops\.switch: got no branches"):
+        ops.switch(0, [])

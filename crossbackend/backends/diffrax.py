@@ -27,8 +27,11 @@ from crossbackend.backends.contract import (
     plan_norm,
     reconstruction,
 )
-from crossbackend.backends.diffrax_recording import Watched, bits, controllers, flat
+from crossbackend.backends.diffrax_data import as_integers
+from crossbackend.backends.diffrax_recording import Eyes, Watched, bits, controllers, flat
 from crossbackend.backends.diffrax_through_steps import through_steps
+from crossbackend.backends.diffrax_training import DiffraxStepper
+from crossbackend.backends.training import Optimiser, Stepper
 from crossbackend.bound import Bound
 from crossbackend.plan import Plan
 from crossbackend.problem import Problem
@@ -47,7 +50,7 @@ class DiffraxCompiled:
     def __init__(self, problem: Problem, plan: Plan) -> None:
         started = time.perf_counter()
         self.problem, self.plan = problem, plan
-        with self._context():
+        with self.context():
             self.bound = Bound(problem, "jax", plan.dtype, plan.device)
             self.flags = self.bound.field_leaves()
         self.used_names = tuple(n for n, flag in zip(self.bound.names, self.flags, strict=True) if flag)
@@ -56,7 +59,7 @@ class DiffraxCompiled:
         self.chained = self.matched and bool(problem.inner_breakpoints())
         times = sorted({*problem.ts, *problem.inner_breakpoints()}) if self.chained else list(problem.ts)
         self.measured = self.norm or norms.NAMED["pooled-seminorm" if plan.norm == "seminorm" else "pooled"]
-        with self._context():
+        with self.context():
             y0 = self.bound.initial(self.bound.params, self.bound.data)
             self.layout = tree.Layout(tree.map_leaves(ops.to_numpy, y0))
             self.watched = Watched(times, self._meters())
@@ -65,7 +68,7 @@ class DiffraxCompiled:
         self._compiled: Any = None
 
     @contextmanager
-    def _context(self) -> Iterator[None]:
+    def context(self) -> Iterator[None]:
         """Compute in the plan's precision and on its device, whatever JAX's defaults are."""
         import jax
 
@@ -140,7 +143,7 @@ class DiffraxCompiled:
         else:
             made = diffrax.PIDController(rtol=rtol, atol=atol, **own)
         inner = [b for b in self.problem.inner_breakpoints() if self.problem.ts[0] < b < self.problem.ts[-1]]
-        made = made if watching is None else controllers().Watching(made, *watching)
+        made = made if watching is None else watching(made)
         if inner and not self.matched:
             return diffrax.ClipStepSizeController(made, jump_ts=self._times(inner))
         return made
@@ -155,51 +158,72 @@ class DiffraxCompiled:
         merged = [next(mine) if flag else leaf for leaf, flag in zip(tree.values(params), self.flags, strict=True)]
         return tree.rebuild(params, merged)
 
-    def _solve(self, y0: Any, used: Any, rtol: Any, atol: Any, *, watched: bool) -> Any:
-        """Return ys by the library, leading axis len(ts), and the states at every stored time."""
+    def solution(self, y0: Any, used: Any, data: Any, rtol: Any, atol: Any, eyes: Any = None) -> Any:
+        """Return ys by the library, leading axis len(ts), and the states at every stored time.
+
+        Parameters
+        ----------
+        y0, data : as the problem's
+        used : list of arrays
+            The parameter leaves that the field uses.
+        rtol, atol : 0-d arrays
+        eyes : Eyes, optional
+            Sees evaluations and attempts. None for the bare program.
+        """
         if self.chained:
-            return self._solve_chain(y0, used, rtol, atol, watched=watched)
+            return self._solve_chain(y0, used, data, rtol, atol, eyes)
         ts = self._times(self.problem.ts)
-        ys = self._diffeqsolve(ts[0], ts[-1], y0, (used,), ts[1:], rtol, atol, watched=watched)
+        ys = self._diffeqsolve(ts[0], ts[-1], y0, (used, None), ts[1:], data, rtol, atol, eyes)
         return ys, ys
 
     def _diffeqsolve(
-        self, t0: Any, t1: Any, y0: Any, args: Any, ts: Any, rtol: Any, atol: Any, *, watched: bool
+        self, t0: Any, t1: Any, y0: Any, args: Any, ts: Any, data: Any, rtol: Any, atol: Any, eyes: Any
     ) -> Any:
         import diffrax
 
-        notes: tuple[Any, Any] = (None, None)
-        if watched:
-            notes = (self.watched.forward_step, self._look_forward), (self.watched.backward_step, self._look_backward)
+        notes = (None, None) if eyes is None else eyes.controllers
         forward = self._controller(self.forward_norm(), rtol, atol, notes[0])
         norm = self.backward_norm()
         # Untouched, BacksolveAdjoint takes the forward controller for the backward solve.
-        touched = norm is not None or watched
+        touched = norm is not None or eyes is not None
         options = {"stepsize_controller": self._controller(norm, rtol, atol, notes[1])} if touched else {}
         saveat = diffrax.SaveAt(t0=True, ts=ts) if ts is not None else diffrax.SaveAt(t1=True)
+        integers, floats = (None, lambda _: data) if data is self.bound.data else as_integers(data)
         solution = diffrax.diffeqsolve(
-            diffrax.ODETerm(partial(self._field, watched=watched)), diffrax.Dopri5(), t0, t1, None, y0, args,
+            diffrax.ODETerm(partial(self._field, data_of=floats, eyes=eyes)), diffrax.Dopri5(), t0, t1, None, y0,
+            (*args, integers),
             saveat=saveat, stepsize_controller=forward, adjoint=diffrax.BacksolveAdjoint(**options),
             max_steps=MAX_STEPS,
         )  # fmt: skip
         return solution.ys
 
-    def _field(self, t: Any, y: Any, args: Any, *, watched: bool) -> Any:
+    def _field(self, t: Any, y: Any, args: Any, *, data_of: Callable[[Any], Any], eyes: Any) -> Any:
+        import jax.numpy as jnp
+
+        used, clip, integers = args
+        if clip is not None:
+            t = jnp.clip(t, *clip)
+        dy = self.bound.field(t, y, self._merge(self.bound.params, used), data_of(integers))
+        if eyes is not None:
+            eyes.field(t, y, dy)
+        return dy
+
+    def _eyes(self) -> Eyes:
+        """Return what the counting program sees with."""
         import jax
         import jax.numpy as jnp
 
-        if len(args) > 1:
-            t = jnp.clip(t, args[1], args[2])
-        params = self._merge(self.bound.params, args[0])
-        dy = self.bound.field(t, y, params, self.bound.data)
-        if watched:
+        def look(t: Any, y: Any, dy: Any) -> None:
             leaves = [jnp.max(jnp.abs(leaf)) for leaf in tree.values(y) if leaf.size]
             y_max = jnp.max(jnp.stack(leaves))
             finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in tree.values(dy)]))
             jax.debug.callback(self.watched.field, *bits((t, y_max)), finite)
-        return dy
 
-    def _solve_chain(self, y0: Any, used: Any, rtol: Any, atol: Any, *, watched: bool) -> Any:
+        watching = controllers().Watching
+        forward = partial(watching, note=self.watched.forward_step, look=self._look_forward)
+        return Eyes(look, (forward, partial(watching, note=self.watched.backward_step, look=self._look_backward)))
+
+    def _solve_chain(self, y0: Any, used: Any, data: Any, rtol: Any, atol: Any, eyes: Any) -> Any:
         """Chain one-interval solves by `lax.scan`, split at outputs and breakpoints."""
         import jax
         import jax.numpy as jnp
@@ -207,8 +231,8 @@ class DiffraxCompiled:
         chain = pieces(self.problem)
 
         def piece(y: Any, row: Any) -> tuple[Any, Any]:
-            args = (used, row[2], row[3])
-            out = self._diffeqsolve(row[0], row[1], y, args, None, rtol, atol, watched=watched)
+            args = used, (row[2], row[3])
+            out = self._diffeqsolve(row[0], row[1], y, args, None, data, rtol, atol, eyes)
             y = jax.tree_util.tree_map(lambda leaf: leaf[0], out)
             return y, y
 
@@ -219,34 +243,45 @@ class DiffraxCompiled:
 
     def _programs(self, jit: Callable[..., Any]) -> None:
         """Make the jitted functions; nothing is compiled before their first call."""
-        import jax
-
-        def forward(params: Any, rtol: Any, atol: Any, *, watched: bool) -> Any:
-            data = self.bound.data
-            y0, pull_initial = jax.vjp(lambda p: self.bound.initial(p, data), params)
-            used = [leaf for leaf, flag in zip(tree.values(params), self.flags, strict=True) if flag]
-            solve = partial(self._solve, rtol=rtol, atol=atol, watched=watched)
-            ys, pull_solve, stored = jax.vjp(solve, y0, used, has_aux=True)
-            loss, pull_loss = jax.vjp(lambda ys, p: self.bound.loss(ys, p, data), ys, params)
-            of_ys, direct = pull_loss(loss * 0 + 1)
-            return (loss, ys, stored), (pull_initial, pull_solve, of_ys, direct)
-
-        def backward(kept: Any) -> Any:
-            pull_initial, pull_solve, of_ys, direct = kept
-            of_y0, of_used = pull_solve(of_ys)
-            (of_initial,) = pull_initial(of_y0)
-            add = jax.tree_util.tree_map
-            through_field = self._merge(tree.map_leaves(lambda leaf: leaf * 0, direct), of_used)
-            return of_y0, add(lambda a, b, c: a + b + c, direct, of_initial, through_field)
 
         def bare(params: Any, rtol: Any, atol: Any) -> Any:
-            (loss, _, _), kept = forward(params, rtol, atol, watched=False)
-            return loss, backward(kept)
+            (loss, _, _), kept = self.forward(params, self.bound.data, rtol, atol)
+            return loss, self.backward(kept)
+
+        def counting(params: Any, rtol: Any, atol: Any) -> Any:
+            return self.forward(params, self.bound.data, rtol, atol, self._eyes())
 
         self._bare = jit(bare)
-        self._counting = jit(partial(forward, watched=True)), jit(backward)
+        self._counting = jit(counting), jit(self.backward)
 
-    def _tolerances(self, rtol: float, atol: float) -> tuple[Any, Any]:
+    def used(self, params: Any) -> list[Any]:
+        """Return the leaves that the field uses."""
+        return [leaf for leaf, flag in zip(tree.values(params), self.flags, strict=True) if flag]
+
+    def forward(self, params: Any, data: Any, rtol: Any, atol: Any, eyes: Any = None) -> Any:
+        """Return (loss, ys, stored states) and what the backward pass needs; to be traced."""
+        import jax
+
+        y0, pull_initial = jax.vjp(lambda p: self.bound.initial(p, data), params)
+        solve = partial(self.solution, data=data, rtol=rtol, atol=atol, eyes=eyes)
+        ys, pull_solve, stored = jax.vjp(solve, y0, self.used(params), has_aux=True)
+        loss, pull_loss = jax.vjp(lambda ys, p: self.bound.loss(ys, p, data), ys, params)
+        of_ys, direct = pull_loss(loss * 0 + 1)
+        return (loss, ys, stored), (pull_initial, pull_solve, of_ys, direct)
+
+    def backward(self, kept: Any) -> Any:
+        """Return the gradient by y0 and by the parameters; to be traced."""
+        import jax
+
+        pull_initial, pull_solve, of_ys, direct = kept
+        of_y0, of_used = pull_solve(of_ys)
+        (of_initial,) = pull_initial(of_y0)
+        add = jax.tree_util.tree_map
+        through_field = self._merge(tree.map_leaves(lambda leaf: leaf * 0, direct), of_used)
+        return of_y0, add(lambda a, b, c: a + b + c, direct, of_initial, through_field)
+
+    def tolerances(self, rtol: float, atol: float) -> tuple[Any, Any]:
+        """Return the tolerances as arrays, which the programs are compiled for once."""
         return self.bound.convert(np.float64(rtol)), self.bound.convert(np.float64(atol))
 
     def _result(self, loss: Any, of_y0: Any, of_params: Any) -> Gradient:
@@ -255,8 +290,8 @@ class DiffraxCompiled:
 
     def solve(self, rtol: float, atol: float) -> Gradient:
         """Run bare; the first call compiles."""
-        with self._context():
-            tolerances = self._tolerances(rtol, atol)
+        with self.context():
+            tolerances = self.tolerances(rtol, atol)
             if self._compiled is None:
                 started = time.perf_counter()
                 self._compiled = self._bare.lower(self.bound.params, *tolerances).compile()
@@ -269,13 +304,13 @@ class DiffraxCompiled:
         import jax
 
         watched, ys = self.watched, None
-        with self._context():
+        with self.context():
             y0 = self.bound.initial(self.bound.params, self.bound.data)
             watched.reset(max_abs(flat(y0)))
             forward, backward = self._counting
             try:
                 (loss, ys, stored), kept = jax.block_until_ready(
-                    forward(self.bound.params, *self._tolerances(rtol, atol))
+                    forward(self.bound.params, *self.tolerances(rtol, atol))
                 )
                 jax.effects_barrier()
                 watched.now = watched.backward
@@ -351,6 +386,10 @@ class DiffraxBackend:
     def compile(self, problem: Problem, plan: Plan) -> DiffraxCompiled:
         """Make the jitted functions; the first solve and the first record compile them."""
         return DiffraxCompiled(problem, plan)
+
+    def stepper(self, problem: Problem, plan: Plan, optimiser: Optimiser) -> Stepper:
+        """Return what trains the problem's parameters."""
+        return DiffraxStepper(DiffraxCompiled(problem, plan), optimiser)
 
     def forget(self) -> None:
         """Free JAX's caches: 60 MB of a gallery's sweep, which adds up to gigabytes."""

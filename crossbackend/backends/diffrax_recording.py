@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -105,6 +106,14 @@ def controllers() -> SimpleNamespace:
             return out
 
     return SimpleNamespace(Hairer=Hairer, Watching=Watching)
+
+
+@dataclass(frozen=True)
+class Eyes:
+    """How a program that counts sees: `field(t, y, dy)` at every evaluation, and a wrapper for each controller."""
+
+    field: Callable[[Any, Any, Any], None]
+    controllers: tuple[Callable[[Any], Any], Callable[[Any], Any]]
 
 
 class Watched:

@@ -28,6 +28,8 @@ from crossbackend.backends.contract import (
     reconstruction,
 )
 from crossbackend.backends.torchdiffeq_recording import Field, Watched, WatchedField, flat
+from crossbackend.backends.torchdiffeq_training import TorchStepper
+from crossbackend.backends.training import Optimiser, Stepper
 from crossbackend.bound import Bound
 from crossbackend.norms import Norm
 from crossbackend.plan import Plan
@@ -149,7 +151,7 @@ class TorchCompiled:
             adjoint_options=adjoint_options, adjoint_params=self.used,
         )  # fmt: skip
 
-    def _integrate(self, make: Callable[..., Field], y0: Any, rtol: float, atol: float) -> tuple[Any, dict[float, Any]]:
+    def integrate(self, make: Callable[..., Field], y0: Any, rtol: float, atol: float) -> tuple[Any, dict[float, Any]]:
         """Return ys, leading axis len(ts), and, of a chain of solves, the state by stored time."""
         import torch
 
@@ -164,16 +166,17 @@ class TorchCompiled:
         stacked = tuple(torch.stack([at[t][k] for t in ts]) for k in range(len(self.layout.names)))
         return (stacked[0] if self.is_array else stacked), at
 
-    def _gradient(
+    def tensors(
         self, make: Callable[..., Field], rtol: float, atol: float, turn: Callable[[Any, Any], None]
-    ) -> Gradient:
-        """Solve forward, call `turn(ys, stored)`, solve backward, and chain the initial state's derivative."""
-        import torch
+    ) -> tuple[Any, list[Any], list[Any]]:
+        """Return the loss and its gradient by y0 and by every parameter leaf, as the library's tensors.
 
+        Solves forward, calls `turn(ys, stored)`, solves backward, and chains the initial state's derivative.
+        """
         initial = self._initial()
         y0_leaves = [leaf.detach().clone().requires_grad_(True) for leaf in tree.values(initial)]
         y0 = y0_leaves[0] if self.is_array else tuple(y0_leaves)
-        ys, stored = self._integrate(make, y0, rtol, atol)
+        ys, stored = self.integrate(make, y0, rtol, atol)
         turn(ys, stored)
         loss = self.bound.loss(self.to_state(ys), self.bound.params, self.bound.data)
         wanted = [*y0_leaves, *self.leaves]
@@ -184,12 +187,22 @@ class TorchCompiled:
             weights = [g for leaf, g in zip(tree.values(initial), of_y0, strict=True) if leaf.requires_grad]
             of_initial = _gradients(parts, self.leaves, weights)
             of_params = [a + b for a, b in zip(of_params, of_initial, strict=True)]
+        self.synchronise()
+        return loss.detach(), of_y0, of_params
+
+    def synchronise(self) -> None:
+        """Wait until the device has done what it was given."""
         if self.plan.device == "cuda":
+            import torch
+
             torch.cuda.synchronize()
+
+    def _gradient(
+        self, make: Callable[..., Field], rtol: float, atol: float, turn: Callable[[Any, Any], None]
+    ) -> Gradient:
+        loss, of_y0, of_params = self.tensors(make, rtol, atol, turn)
         gradient = dict(zip(self.layout.names, map(ops.to_numpy, of_y0), strict=True))
-        return Gradient(
-            float(loss.detach()), gradient, dict(zip(self.bound.names, map(ops.to_numpy, of_params), strict=True))
-        )
+        return Gradient(float(loss), gradient, dict(zip(self.bound.names, map(ops.to_numpy, of_params), strict=True)))
 
     def solve(self, rtol: float, atol: float) -> Gradient:
         """Run bare."""
@@ -283,6 +296,10 @@ class TorchdiffeqBackend:
             if not torch.cuda.is_available():
                 return "no CUDA device is available to torch"
         return decline_common(problem, plan, "torch")
+
+    def stepper(self, problem: Problem, plan: Plan, optimiser: Optimiser) -> Stepper:
+        """Return what trains the problem's parameters."""
+        return TorchStepper(TorchCompiled(problem, plan), optimiser)
 
     def compile(self, problem: Problem, plan: Plan) -> TorchCompiled:
         """Convert the arrays; torch compiles nothing."""

@@ -146,7 +146,7 @@ def conv(
     out = np.zeros((n, kernel.shape[0], *space), x.dtype)
     if 0 in out.shape:
         return out
-    windows = sliding_window_view(x, size, tuple(range(2, 2 + rank)))
+    windows = sliding_window_view(x, size, tuple(range(2, 2 + rank)))  # type: ignore[call-overload]
     windows = windows[(slice(None), slice(None), *(slice(None, None, s) for s in strides))]
     axes = (1, *range(2 + rank, 2 + 2 * rank))
     pieces = max(groups, batch_groups)

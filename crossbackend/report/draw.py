@@ -101,15 +101,19 @@ class Sheet:
         In inches.
     rows, columns : int
         Panels, which share their axes.
+    rowwise : bool
+        Panels of a row alone share the vertical one.
     """
 
-    def __init__(self, name: str, height: float, rows: int = 1, columns: int = 1, width: float = WIDTH) -> None:
+    def __init__(
+        self, name: str, height: float, rows: int = 1, columns: int = 1, width: float = WIDTH, rowwise: bool = False
+    ) -> None:
         from matplotlib.figure import Figure
 
         self.name = name
         self.marks: list[Mark] = []
         self.figure = Figure(figsize=(width, height))
-        self.panels = self.figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        self.panels = self.figure.subplots(rows, columns, sharex=True, sharey="row" if rowwise else True, squeeze=False)
 
     @property
     def panel(self) -> Any:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
+from dataclasses import replace
 from hashlib import sha256
 from urllib.parse import quote
 
@@ -13,7 +15,8 @@ from crossbackend.report.draw import WIDE, WIDTH, Chart, Sheet, drawing, paper
 from crossbackend.report.formats import clean, short
 from crossbackend.report.groups import PICTURE
 from crossbackend.report.names import Names
-from crossbackend.report.palette import INK, every, norm_style, printed
+from crossbackend.report.palette import INK, Colour, every, norm_style, printed
+from crossbackend.report.paper import PaperView
 from crossbackend.report.view import View
 
 _LONGEST = 120
@@ -55,8 +58,9 @@ def figures(view: View) -> Iterator[tuple[str, bytes]]:
     """Yield the name of a file and its bytes for every chart of a view; equal views give equal bytes.
 
     Names are `KIND-PROBLEM.svg`, with the kinds `nfe`, `time`, `speedups`, `savings`, `steps`, `splits`,
-    `reconstruction` and `picture`. What is in a problem's name and would be a folder or a wildcard is percent-encoded,
-    and a name that is too long or has characters that no file should have is cut, and told apart by a hash.
+    `reconstruction` and `picture`; those of trainings begin with `paper-`. What is in a problem's name and would be a
+    folder or a wildcard is percent-encoded, and a name that is too long or has characters that no file should have is
+    cut, and told apart by a hash.
     """
     colours = every(view.names.colours)
     keys = {False: legend(view.names, WIDTH), True: legend(view.names)}
@@ -64,6 +68,27 @@ def figures(view: View) -> Iterator[tuple[str, bytes]]:
     found += [(PICTURE, problem.picture, None) for problem in view.problems if problem.picture]
     for kind, chart, key in found:
         yield f"{kind}-{_file(chart.title)}.svg", printed(_alone(chart, key), colours).encode("utf-8")
+    if view.paper is not None:
+        yield from _paper(view.paper, colours)
+
+
+def _paper(paper: PaperView, colours: dict[str, Colour]) -> Iterator[tuple[str, bytes]]:
+    """Yield the charts of the trainings as `KIND-SETTING.svg`."""
+    keys = {False: legend(paper.own, WIDTH), True: legend(paper.own)}
+    for group in paper.groups.values():
+        taken: set[str] = set()
+        for chart in group.charts:
+            name = _file(_plain(chart.title))
+            name = f"{name}-{len(taken)}" if name in taken else name
+            taken.add(name)
+            one = replace(chart, note=short(chart.note, 80 if group.wide else 24))
+            yield f"{group.name}-{name}.svg", printed(_alone(one, keys[group.wide]), colours).encode("utf-8")
+
+
+def _plain(title: str) -> str:
+    """Return `neural_cde-rtol-10-3` for `neural_cde, rtol 10⁻³`."""
+    text = unicodedata.normalize("NFKD", title).replace("\N{MINUS SIGN}", "-")
+    return re.sub(r"[^\w.=-]+", "-", text).strip("-.")
 
 
 def _file(problem: str) -> str:

@@ -21,7 +21,8 @@ def render(view: View) -> bytes:
     return page(
         "report.html", colours=colours.values(), styles=["report.css"], script="report.js",
         view=view, many=len(view.problems) > 16, draw=drawing, columns=cells.COLUMNS, over=cells.over(),
-        samples=[sample(name) for name in view.names.norms], data=Markup(embedded(view.numbers)),
+        samples=[sample(name) for name in view.names.norms], paper=view.paper,
+        trained=[sample(name) for name in view.paper.norms] if view.paper else [], data=Markup(embedded(view.numbers)),
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from crossbackend.report import verdict, write
 from crossbackend.report.formats import NONE, count, moment, typographic, values, whole
 from crossbackend.report.names import failed, names_of
 from crossbackend.report.page import page
-from crossbackend.report.view import notices
+from crossbackend.report.view import notices, training_tiles
 from crossbackend.store import load_run, write_bytes
 from crossbackend.wording import listed
 
@@ -156,7 +156,7 @@ def _describe(found: RunView, comparison: Comparison) -> None:
         found.facts.insert(0, ("called", name))
     found.tiles = _tiles(comparison)
     found.summary = [typographic(text) for text in comparison.summary()[:SENTENCES]]
-    if not comparison.records:
+    if not comparison.records and not comparison.training:
         found.summary = ["This run has no records yet."]
     found.notices = notices(comparison, about)
     if comparison.damaged:
@@ -179,8 +179,9 @@ def _facts(comparison: Comparison) -> list[tuple[str, str]]:
     parts += [f"Python {values(python)}"] if python else []
     found = [
         ("problems", listed(item.problem for item in comparison.problems)),
-        ("backends", listed(names_of(comparison).backends)),
-        ("records", whole(len(comparison.records))),
+        ("backends", listed(sorted(names_of(comparison).colours))),
+        ("records", whole(len(comparison.records)) if comparison.records or not comparison.training else ""),
+        ("trainings", whole(len(comparison.training)) if comparison.training else ""),
         ("machine", ", ".join(parts)),
         ("versions", ", ".join(f"{name} {values(versions[name])}" for name in LIBRARIES if versions.get(name))),
     ]
@@ -197,7 +198,7 @@ def _tiles(comparison: Comparison) -> list[tuple[str, str, str]]:
     if bad:
         tried = sum(record.status != Status.UNSUPPORTED for record in comparison.records)
         found.append((whole(bad), f"of {count(tried, 'plan')} did not finish", "fail"))
-    return found
+    return [*found, *training_tiles(comparison)]
 
 
 def render(name: str, runs: Sequence[RunView]) -> bytes:

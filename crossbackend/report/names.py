@@ -25,13 +25,26 @@ class Names:
 
 
 def names_of(comparison: Comparison) -> Names:
-    """Return the names that a comparison's records carry."""
+    """Return the names that a comparison's records carry, with a colour for those of its trainings too."""
     records = comparison.records
     backends = sorted({record.backend for record in records})
     norms = {record.norm for record in records}
     order = [name for name in _FIRST if name in norms] + sorted(norms - set(_FIRST))
     rtols = sorted({record.rtol for record in records}, reverse=True)
-    return Names(backends, order, rtols, palette.backends(backends))
+    coloured = {*backends, *(training.backend for training in comparison.training)}
+    return Names(backends, order, rtols, palette.backends(sorted(coloured)))
+
+
+def training_names(comparison: Comparison, names: Names) -> Names:
+    """Return the names of a comparison's records, then those that its trainings alone carry.
+
+    A name has the same number in both, by which the page's switches know it.
+    """
+    backends = sorted({training.backend for training in comparison.training} - set(names.backends))
+    norms = {training.norm for training in comparison.training} - set(names.norms)
+    order = [name for name in _FIRST if name in norms] + sorted(norms - set(_FIRST))
+    rtols = sorted({training.rtol for training in comparison.training}, reverse=True)
+    return Names([*names.backends, *backends], [*names.norms, *order], rtols, names.colours)
 
 
 def at(record: Record, *path: str) -> float | None:

@@ -25,7 +25,7 @@ _BLOCKS = {
 _NORMS: dict[str, tuple[Any, str]] = {
     "default": ("-", "o"), "seminorm": ((0, (5, 2)), "s"), "mixed-seminorm": ((0, (1.2, 1.6)), "^"),
     "mixed": ((0, (6, 1.5, 1.2, 1.5)), "D"), "pooled": ((0, (3, 1)), "v"),
-    "pooled-seminorm": ((0, (2, 2)), "P"),
+    "pooled-seminorm": ((0, (2, 2)), "P"), "as-released": ((0, (8, 2)), "X"),
 }  # fmt: skip
 _OTHER_NORMS = (((0, (8, 2)), "X"), ((0, (4, 1, 1, 1, 1, 1)), "p"), ((0, (1, 3)), "h"), ((0, (6, 4)), "*"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,10 @@ from crossbackend.report.figures import legend
 from crossbackend.report.formats import clean_all, short
 from crossbackend.report.page import template
 from crossbackend.report.palette import every, printed
+from crossbackend.report.paper import PaperView
 from crossbackend.report.view import View
+
+PAPER_LEGEND = "legend-paper"
 
 
 def render(view: View) -> bytes:
@@ -31,7 +35,8 @@ def render(view: View) -> bytes:
     colours = every(view.names.colours)
     with tempfile.TemporaryDirectory(prefix="crossbackend-") as name:
         folder = Path(name)
-        (folder / "report.typ").write_text(template("report.typ"), encoding="utf-8")
+        for source in ("report.typ", "paper.typ"):
+            (folder / source).write_text(template(source), encoding="utf-8")
         data = printable(json.dumps(clean_all(_data(view)), ensure_ascii=False, allow_nan=False))
         (folder / "report.json").write_text(data, encoding="utf-8")
         for chart in _charts(view):
@@ -86,6 +91,10 @@ def _charts(view: View) -> Iterator[Chart]:
     yield from (problem.picture for problem in view.problems if problem.picture)
     if (found := legend(view.names)) is not None:
         yield found
+    if view.paper is not None:
+        yield from (chart for group in view.paper.groups.values() for chart in group.charts)
+        if (found := legend(view.paper.own)) is not None:
+            yield replace(found, name=PAPER_LEGEND)
 
 
 def _data(view: View) -> dict[str, Any]:
@@ -101,6 +110,16 @@ def _data(view: View) -> dict[str, Any]:
         "groups": {name: _group(group) for name, group in view.groups.items()},
         "problems": [{**vars(p), "picture": None if p.picture is None else _chart(p.picture)} for p in view.problems],
         "machine": view.machine, "versions": view.versions, "legend": bool(view.names.backends),
+        "paper": None if view.paper is None else _paper(view.paper), "trained_only": view.trained_only,
+    }  # fmt: skip
+
+
+def _paper(paper: PaperView) -> dict[str, Any]:
+    return {
+        "source": paper.source, "legend": f"{PAPER_LEGEND}.svg",
+        "results": [(title, table.as_dict()) for title, table in paper.results],
+        "tables": {name: table.as_dict() for name, table in paper.tables.items()},
+        "groups": [_group(group) for group in paper.groups.values()],
     }  # fmt: skip
 
 

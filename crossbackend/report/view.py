@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from crossbackend.compare import Comparison
 from crossbackend.record import Status
-from crossbackend.report import cells, costs, verdict, why
+from crossbackend.report import cells, costs, paper, verdict, why
 from crossbackend.report.apart import apart
 from crossbackend.report.artists import drawn
 from crossbackend.report.formats import count, moment, seconds, size, typographic, values, whole
@@ -44,6 +45,12 @@ class View:
     numbers: dict[str, Any] = field(repr=False)
     rows: list[Any] = field(repr=False)
     title: str = TITLE
+    paper: paper.PaperView | None = None
+
+    @property
+    def trained_only(self) -> bool:
+        """Whether the run holds trainings and no record: the parts on gradients are left out."""
+        return self.paper is not None and not self.rows
 
 
 def build(comparison: Comparison) -> View:
@@ -56,7 +63,7 @@ def build(comparison: Comparison) -> View:
     return View(
         name=str(about.get("name") or "run"),
         created=moment(about.get("created")),
-        facts=_facts(about, machine, names),
+        facts=_facts(about, machine, sorted(names.colours)),
         names=names,
         summary=said,
         notices=notices(comparison, about),
@@ -72,6 +79,8 @@ def build(comparison: Comparison) -> View:
         command=str(about.get("command") or ""),
         numbers=cells.numbers(comparison),
         rows=cells.rows(comparison),
+        title=paper.TITLE if comparison.training and not comparison.records else TITLE,
+        paper=paper.build(comparison, names),
     )
 
 
@@ -85,14 +94,14 @@ def summary(comparison: Comparison) -> list[tuple[str, list[str]]]:
     found: dict[str, list[str]] = {}
     for point in comparison.points():
         found.setdefault(point.topic, []).append(typographic(point.text))
-    if not comparison.records:
+    if not comparison.records and not comparison.training:
         found.setdefault("Missing", []).append("This run has no records yet.")
     nothing = "No verdict follows from the records of this run; the tables and charts below show what there is."
     return list(found.items()) or [("Verdict", [nothing])]
 
 
-def _facts(about: dict[str, Any], machine: dict[str, Any], names: Names) -> str:
-    parts = [listed(names.backends)] if names.backends else []
+def _facts(about: dict[str, Any], machine: dict[str, Any], backends: Sequence[str]) -> str:
+    parts = [listed(backends)] if backends else []
     if machine.get("processor"):
         cores = machine.get("cores")
         parts.append(f"{values(machine['processor'])}" + (f", {cores} cores" if cores else ""))
@@ -134,9 +143,17 @@ def tiles(comparison: Comparison) -> list[tuple[str, str, str]]:
             tiles.append((whole(found[name]), words, name))
     bad = sum(failed(record) for record in comparison.records)
     tried = sum(record.status != Status.UNSUPPORTED for record in comparison.records)
-    if not tried:
-        return tiles
-    return [*tiles, (whole(bad), f"of {whole(tried)} plans did not finish", "fail" if bad else "pass")]
+    if tried:
+        tiles.append((whole(bad), f"of {whole(tried)} plans did not finish", "fail" if bad else "pass"))
+    return [*tiles, *training_tiles(comparison)]
+
+
+def training_tiles(comparison: Comparison) -> list[tuple[str, str, str]]:
+    """Return how many trainings did not end."""
+    bad = sum(not training.ended for training in comparison.training)
+    if not comparison.training:
+        return []
+    return [(whole(bad), f"of {count(len(comparison.training), 'training')} did not end", "fail" if bad else "pass")]
 
 
 def tables(comparison: Comparison, names: Names) -> dict[str, Table]:
