@@ -4,15 +4,17 @@ VENV := .venv
 RUN := $(VENV)/bin/crossbackend
 PYTEST := $(VENV)/bin/python -m pytest
 OUT ?= reports/latest
-# Processes that share the tests.
+PAPER ?= reports/paper
+# Processes that share the tests, and the trainings.
 JOBS ?= 2
 # What the report compares: each library's own norms, and the paper's seminorm handed to all three.
 NORMS := --norm default --norm seminorm --norm native:mixed-seminorm
 
-.PHONY: help compare test test-fast lint format report index example bench bench-report clean setup
+.PHONY: help compare paper test test-fast lint format report index example bench bench-report bench-train clean setup
 
 help:
 	@echo "make compare    run the gallery on all backends into $(OUT)/ and write its report (index.html, report.pdf)"
+	@echo "make paper      train the seminorm paper's three experiments (reduced) into reports/paper/, and its report"
 	@echo "make report     write the report of $(OUT)/ again from its records"
 	@echo "make index      write the reports of all runs in reports/, and the page that lists them"
 	@echo "make example    run the gallery into reports/example/, the committed example, with its figures"
@@ -21,6 +23,7 @@ help:
 	@echo "make lint       check style, types and formatting"
 	@echo "make bench      like compare, timed by the full protocol (20 repeats or 2 s a cell)"
 	@echo "make bench-report  what a report of 144, 360 and 5 000 records costs"
+	@echo "make bench-train   what counting costs in training"
 	@echo "make clean      remove build folders and caches; never touches reports/"
 
 # The stamp holds the versions that are installed; it is made again when what it depends on changes.
@@ -34,6 +37,16 @@ setup: $(VENV)/.stamp
 
 compare: setup
 	$(RUN) run $(NORMS) --out $(OUT)
+
+# The paper's three systems, trained under three norms (four for symoden) and three seeds.
+paper: setup
+	$(RUN) train neural_cde --seeds 3 --jobs $(JOBS) --no-report --out $(PAPER)
+	$(RUN) train neural_cde --backend diffrax --rtol 1e-4 --seeds 3 --jobs $(JOBS) --no-report --out $(PAPER)
+	$(RUN) train cnf --seeds 3 --jobs $(JOBS) --no-report --out $(PAPER)
+	$(RUN) train cnf --backend diffrax --seeds 3 --width 4 --width 16 --jobs $(JOBS) --no-report --out $(PAPER)
+	$(RUN) train symoden --backend diffrax --seeds 3 --jobs $(JOBS) --no-report --out $(PAPER)
+	$(RUN) train symoden --backend torchdiffeq --seeds 3 --epochs 2 --jobs $(JOBS) --no-report --out $(PAPER)
+	$(RUN) report $(PAPER) --figures
 
 report: setup
 	$(RUN) report $(OUT)
@@ -50,6 +63,9 @@ bench: setup
 
 bench-report: setup
 	$(VENV)/bin/python -m tests.report.bench
+
+bench-train: setup
+	$(VENV)/bin/python -m tests.train.bench
 
 test: setup
 	@echo "All tests; a fast part: make test-fast, or $(PYTEST) tests/test_norms.py"

@@ -27,6 +27,7 @@ def add(commands: Any) -> None:
     made.add_argument("--seed", action="append", type=int, help="train with this seed; may be repeated")
     made.add_argument("--rtol", action="append", type=float, help="relative tolerance; atol keeps the preset's ratio")
     made.add_argument("--width", action="append", type=int, help="width of the networks (the preset's)")
+    made.add_argument("--loss-scale", type=float, default=1.0, help="factor on the loss that the adjoint sees (1)")
     made.add_argument("--epochs", type=int, help="epochs (the preset's)")
     made.add_argument("--steps", type=int, help="end after so many steps")
     made.add_argument("--stepping", default="native", help="native, matched (%(default)s)")
@@ -50,12 +51,12 @@ def _jobs(args: argparse.Namespace) -> list[Any]:
     seeds = tuple(range(args.seeds)) if args.seed is None else tuple(dict.fromkeys(args.seed))
     found = []
     for backend in dict.fromkeys(args.backend or ("torchdiffeq", "diffrax")):
-        for rtol in args.rtol or (None,):
-            for width in args.width or (None,):
+        for rtol in dict.fromkeys(args.rtol or (None,)):
+            for width in dict.fromkeys(args.width or (None,)):
                 for norm in dict.fromkeys(args.norm or experiment.norms):
                     job = Job(
                         experiment.name, args.preset, backend, norm, seeds, args.stepping, args.device, args.dtype,
-                        width=width, epochs=args.epochs, steps=args.steps,
+                        width=width, epochs=args.epochs, steps=args.steps, loss_scale=args.loss_scale,
                     )  # fmt: skip
                     if rtol is not None:
                         sizes = job.sizes()

@@ -2,97 +2,44 @@
 
 Every function returns what is wrong, `FIELD: got VALUE, expected KIND`, or nothing. What a file lacks, or holds as
 null, is not known and no mistake, unless something else in the file leans on it; keys that are not named here may hold
-anything. Numbers must fit a float, for a JSON file may hold whole numbers of any length.
+anything.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from crossbackend import ratios
+from crossbackend.kinds import (
+    COUNT,
+    LEAVES,
+    LIST,
+    NOTHING,
+    NUMBER,
+    NUMBERS,
+    OBJECTS,
+    POSITIVE,
+    ROUTES,
+    SECONDS,
+    SHARE,
+    SIZE,
+    TEXT,
+    TIMES,
+    WAIT,
+    WORDS,
+    Said,
+    Spec,
+    first,
+    mistake,
+    unwieldy,
+    wrong,
+)  # fmt: skip
 
 PARTS = ("forward", "reconstruction", "a_y", "a_params")
 """What an error split is made of, as in `record.ERROR_PARTS`: a file's keys are named here and not imported."""
-DEEPEST = 50
-"""Objects and lists within one another; what is deeper breaks whatever walks it."""
-LONGEST_TIME = 1e30
-"""In seconds; its reciprocal is the shortest. Ratios of times beyond them overflow."""
-
-
-class Kind(NamedTuple):
-    """What a field may hold beside null: a test, and the same in words."""
-
-    holds: Callable[[Any], bool]
-    words: str
-
-
-def _finite(value: Any) -> bool:
-    known = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return known and abs(value) <= sys.float_info.max  # exact for whole numbers too long for a float
-
-
-def positive(value: Any) -> bool:
-    """Whether a value is a number above 0 that fits a float."""
-    return _finite(value) and value > 0
-
-
-def _size(value: Any) -> bool:
-    return _finite(value) and value >= 0
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
-
-
-def _list_of(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, list) and all(map(holds, value))
-
-
-def _text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _times(value: Any) -> bool:
-    rising = _list_of(_finite)(value) and all(a < b for a, b in zip(value, value[1:], strict=False))
-    return rising and (not value or _finite(value[-1] - value[0]))
-
-
-def _by_name(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(_finite, value.values()))
-
-
-def _route(value: Any) -> bool:
-    return not isinstance(value, dict) or not any(_wrong(value, {"name": TEXT, "message": TEXT, "seconds": SIZE}))
-
-
-NUMBER = Kind(_finite, "a finite number")
-POSITIVE = Kind(positive, "a finite number above 0")
-SIZE = Kind(_size, "a finite number that is not negative")
-COUNT = Kind(_whole, "a whole number that is not negative")
-SECONDS = Kind(
-    lambda value: _finite(value) and 1 / LONGEST_TIME <= value <= LONGEST_TIME,
-    f"seconds above 0, {1 / LONGEST_TIME:g} to {LONGEST_TIME:g}",
-)
-WAIT = Kind(
-    lambda value: _size(value) and value <= LONGEST_TIME,
-    f"seconds that are not negative, up to {LONGEST_TIME:g}",
-)
-TEXT = Kind(_text, "text")
-LIST = Kind(lambda value: isinstance(value, list), "a list")
-NUMBERS = Kind(_list_of(_finite), "a list of finite numbers")
-WORDS = Kind(_list_of(_text), "a list of texts")
-OBJECTS = Kind(_list_of(lambda value: isinstance(value, dict)), "a list of objects")
-SHARE = Kind(lambda value: _size(value) and value <= 1, "a share, 0 to 1")
-TIMES = Kind(_times, "a list of finite numbers, each above the one before")
-LEAVES = Kind(_by_name, "an object of finite numbers by leaf")
-ROUTES = Kind(_list_of(_route), "a list of objects with texts `name` and `message` and a number `seconds`")
-
-Spec = Mapping[str, Any]
-"""A kind by field; for a field that is an object, the spec of what is inside."""
 _PASS: Spec = {**dict.fromkeys(("nfe", "accepted", "rejected", "spurious", "masked"), COUNT),
                "t_min": NUMBER, "t_max": NUMBER, "y_max": SIZE}  # fmt: skip
 RECORD: Spec = {
@@ -120,8 +67,8 @@ TRAINING: Spec = {
     "rtol": POSITIVE, "atol": POSITIVE, **dict.fromkeys(("problem", "dtype", "device", "message"), TEXT),
     "settings": {
         **dict.fromkeys(("batch_size", "batches_per_epoch", "epochs", "steps", "train_size", "test_size"), COUNT),
-        "optimiser": {"name": TEXT, "learning_rate": SIZE, "weight_decay": SIZE}, "model": {"width": COUNT},
-        "data": {"name": TEXT},
+        "loss_scale": POSITIVE, "optimiser": {"name": TEXT, "learning_rate": SIZE, "weight_decay": SIZE},
+        "model": {"width": COUNT}, "data": {"name": TEXT},
     },
     "parameters": COUNT, "steps": COUNT, "epochs": OBJECTS, "threads": COUNT, "machine": {}, "versions": {},
     **dict.fromkeys(("forward_nfe_per_batch", "backward_nfe_per_batch"), SIZE),
@@ -143,79 +90,33 @@ ABOUT: Spec = {"name": TEXT, "created": TEXT, "command": TEXT, "seconds": SIZE, 
 def wrong_record(fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
     """Return what keeps a record, one whose plan, status and objects are there, from being used."""
     own = {name: fields[name] for name in RECORD if name in fields}
-    return _first(_unwieldy(own), _wrong(own, RECORD), _lacking(own), _arrays(arrays, fields["status"] == "ok"))
+    return first(unwieldy(own), wrong(own, RECORD), _lacking(own), _arrays(arrays, fields["status"] == "ok"))
 
 
 def wrong_card(fields: Mapping[str, Any]) -> str:
     """Return what keeps `problems/NAME.json` from being a problem's card."""
-    return _first(_unwieldy(fields), _wrong(fields, CARD))
+    return first(unwieldy(fields), wrong(fields, CARD))
 
 
 def wrong_reference(fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
     """Return what keeps `reference/NAME.json` and its arrays from being a reference."""
-    return _first(_unwieldy(fields), _wrong(fields, REFERENCE), _numeric(arrays))
+    return first(unwieldy(fields), wrong(fields, REFERENCE), _numeric(arrays))
 
 
 def wrong_training(fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
     """Return what keeps `training/NAME.json` and its arrays from being a training."""
     own = {name: fields[name] for name in TRAINING if name in fields}
-    missing = (_mistake(name, _NOTHING, TRAINING[name].words) for name in _NEEDED if own.get(name) is None)
-    return _first(_unwieldy(own), _wrong(own, TRAINING), missing, _epochs(own), _trained(arrays, own.get("status")))
+    missing = (mistake(name, NOTHING, TRAINING[name].words) for name in _NEEDED if own.get(name) is None)
+    return first(unwieldy(own), wrong(own, TRAINING), missing, _epochs(own), _trained(arrays, own.get("status")))
 
 
 def wrong_about(fields: Mapping[str, Any]) -> str:
     """Return what keeps a `run.json` from saying what a run is."""
-    if not _list_of(_text)(fields.get("problems", [])):
+    if not WORDS.holds(fields.get("problems", [])):
         return "its problems are no list of names"
     if not isinstance(fields.get("declined") or [], list):
         return "its declined plans are no list"
-    return _first(_unwieldy(fields), _wrong(fields, ABOUT))
-
-
-def _first(*found: Iterator[str]) -> str:
-    return next((said for some in found for said in some), "")
-
-
-def _mistake(name: str, got: Any, expected: str) -> str:
-    shown = got if isinstance(got, _Said) else repr(got)
-    return f"{name}: got {shown if len(shown) <= 60 else f'{shown[:59]}…'}, expected {expected}"
-
-
-class _Said(str):
-    """What was got, already in words."""
-
-
-_NOTHING = _Said("nothing")
-
-
-def _wrong(fields: Mapping[str, Any], spec: Spec, under: str = "") -> Iterator[str]:
-    """Yield the fields that are there and not of their kind."""
-    for name, kind in spec.items():
-        value = fields.get(name)
-        if value is None:
-            continue
-        if isinstance(kind, Kind):
-            if not kind.holds(value):
-                yield _mistake(under + name, value, f"{kind.words}, or null")
-        elif not isinstance(value, dict):
-            yield _mistake(under + name, value, "an object")
-        else:
-            yield from _wrong(value, kind, f"{under}{name}.")
-
-
-def _unwieldy(fields: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the fields that hold, however deep inside, what nothing can compute with or write as JSON again."""
-    for name, value in fields.items():
-        rest = [(value, 0)]
-        while rest:
-            item, depth = rest.pop()
-            if depth > DEEPEST:
-                yield _mistake(name, _Said("an endless nesting"), f"at most {DEEPEST} levels")
-                break
-            if isinstance(item, (dict, list)):
-                rest += [(inner, depth + 1) for inner in (item.values() if isinstance(item, dict) else item)]
-            elif isinstance(item, (int, float)) and not abs(item) <= sys.float_info.max:
-                yield _mistake(name, item, "numbers that are finite as floats")
+    return first(unwieldy(fields), wrong(fields, ABOUT))
 
 
 def _lacking(fields: Mapping[str, Any]) -> Iterator[str]:
@@ -223,20 +124,20 @@ def _lacking(fields: Mapping[str, Any]) -> Iterator[str]:
     settings, split, scaled = (fields.get(name) or {} for name in ("settings", "error_split", "scaled"))
     leans = settings.get("forward") or "backward" in settings
     if leans and settings.get("backward") is None:
-        yield _mistake("settings.backward", _NOTHING, "an object, as for `forward`")
+        yield mistake("settings.backward", NOTHING, "an object, as for `forward`")
     if any(name in split for name in ("whole", "parts", "share", "residual")):  # else it is a failed one's message
         yield from (
-            _mistake(f"error_split.{name}", _NOTHING, "a finite number: the others are there")
+            mistake(f"error_split.{name}", NOTHING, "a finite number: the others are there")
             for name, value in _split_numbers(split)
             if value is None
         )
     for name in ("backend", "norm", "stepping", "rtol"):  # a split is shown beside them
         if name in split:
-            yield _mistake(f"error_split.{name}", split[name], "nothing: the record has it")
+            yield mistake(f"error_split.{name}", split[name], "nothing: the record has it")
     if scaled.get("backward"):
         for name, value in (("factor", scaled.get("factor")), ("backward.nfe", scaled["backward"].get("nfe"))):
             if value is None:
-                yield _mistake(f"scaled.{name}", _NOTHING, "a number: its backward pass is there")
+                yield mistake(f"scaled.{name}", NOTHING, "a number: its backward pass is there")
 
 
 def _split_numbers(split: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -254,7 +155,7 @@ def _arrays(arrays: Mapping[str, np.ndarray], ended: bool) -> Iterator[str]:
             yield from _steps(arrays, which, ended)
         for name in (f"{which}/reconstruction_t", f"{which}/reconstruction"):
             if name in arrays and arrays[name].ndim != 1:
-                yield _mistake(name, _Said(f"shape {arrays[name].shape}"), "an array of one dimension")
+                yield mistake(name, Said(f"shape {arrays[name].shape}"), "an array of one dimension")
 
 
 _READ = {f"{which}/{name}" for which in ("forward", "backward")
@@ -265,7 +166,7 @@ def _numeric(arrays: Mapping[str, np.ndarray]) -> Iterator[str]:
     for name, array in arrays.items():
         read = name in _READ or name.startswith(("gradient/", "scaled/"))
         if read and array.dtype.kind not in "biuf":
-            yield _mistake(name, _Said(f"an array of {array.dtype}"), "an array of real numbers")
+            yield mistake(name, Said(f"an array of {array.dtype}"), "an array of real numbers")
 
 
 def _steps(arrays: Mapping[str, np.ndarray], which: str, ended: bool) -> Iterator[str]:
@@ -274,14 +175,14 @@ def _steps(arrays: Mapping[str, np.ndarray], which: str, ended: bool) -> Iterato
     for name in (f"{which}/{part}" for part in ("t0", "t1", "accepted")):
         array = arrays.get(name)
         if array is None:
-            yield _mistake(name, _NOTHING, f"an array as long as {which}/t0")
+            yield mistake(name, NOTHING, f"an array as long as {which}/t0")
         elif array.ndim != 1 or array.shape != shape:
-            yield _mistake(name, _Said(f"shape {array.shape}"), f"one dimension, as long as {which}/t0")
+            yield mistake(name, Said(f"shape {array.shape}"), f"one dimension, as long as {which}/t0")
         elif name.endswith("accepted") and array.dtype.kind != "b":
             if array.dtype.kind == "f" or np.any((array != 0) & (array != 1)):
-                yield _mistake(name, _Said(f"an array of {array.dtype}"), "true and false, or 1 and 0")
+                yield mistake(name, Said(f"an array of {array.dtype}"), "true and false, or 1 and 0")
         elif ended and not np.isfinite(array).all():
-            yield _mistake(name, _Said("NaN or infinity"), "finite times")
+            yield mistake(name, Said("NaN or infinity"), "finite times")
 
 
 def _epochs(fields: Mapping[str, Any]) -> Iterator[str]:
@@ -289,10 +190,10 @@ def _epochs(fields: Mapping[str, Any]) -> Iterator[str]:
     kind = SHARE if fields["metric"] == "accuracy" else NUMBER
     last = -1
     for row, found in enumerate(fields.get("epochs") or []):
-        yield from _wrong(found, {**_EPOCH, fields["metric"]: kind}, f"epochs[{row}].")
+        yield from wrong(found, {**_EPOCH, fields["metric"]: kind}, f"epochs[{row}].")
         number = found.get("epoch")
         if number is None or number <= last:
-            yield _mistake(f"epochs[{row}].epoch", number, "a whole number above the one before")
+            yield mistake(f"epochs[{row}].epoch", number, "a whole number above the one before")
             return
         last = number
 
@@ -301,18 +202,32 @@ def _trained(arrays: Mapping[str, np.ndarray], status: Any) -> Iterator[str]:
     """Yield the arrays of a training that are not what they are read as."""
     for name, array in arrays.items():
         if array.dtype.kind not in "biuf":
-            yield _mistake(name, _Said(f"an array of {array.dtype}"), "an array of real numbers")
+            yield mistake(name, Said(f"an array of {array.dtype}"), "an array of real numbers")
         elif name.startswith("curve/") and array.ndim != 1:
-            yield _mistake(name, _Said(f"shape {array.shape}"), "an array of one dimension")
-    for which in ("solve/forward", "solve/backward"):
-        if f"{which}/t0" in arrays:
-            yield from _steps(arrays, which, status == "ok")
+            yield mistake(name, Said(f"shape {array.shape}"), "an array of one dimension")
+    yield from _solves(arrays, status == "ok")
     there = [name for name in _CONTROL if name in arrays]
     if there and len(there) < len(_CONTROL):
         lost = next(name for name in _CONTROL if name not in arrays)
-        yield _mistake(lost, _NOTHING, f"an array: {there[0]} is there")
+        yield mistake(lost, NOTHING, f"an array: {there[0]} is there")
     elif there:
         yield from _control(arrays)
+
+
+def _solves(arrays: Mapping[str, np.ndarray], ended: bool) -> Iterator[str]:
+    """Yield what is wrong with the attempts of a training's last solves, and with how many solves they are of."""
+    attempts = 0
+    for which in ("solve/forward", "solve/backward"):
+        if f"{which}/t0" in arrays:
+            yield from _steps(arrays, which, ended)
+            attempts += arrays[f"{which}/t0"].size
+    count = arrays.get("solve/count")
+    if count is None:
+        return
+    if count.size != 1 or count.dtype.kind not in "iu":
+        yield mistake("solve/count", Said(f"an array of {count.dtype}, shape {count.shape}"), "one whole number")
+    elif count.item() < (attempts > 0):
+        yield mistake("solve/count", count.item(), "how many solves the attempts are of")
 
 
 def _control(arrays: Mapping[str, np.ndarray]) -> Iterator[str]:
@@ -320,4 +235,4 @@ def _control(arrays: Mapping[str, np.ndarray]) -> Iterator[str]:
     controls = len(arrays["control/u"]) if arrays["control/u"].ndim else 0
     for name, (more, one) in _CONTROL.items():
         if arrays[name].shape != (controls + more, *one):
-            yield _mistake(name, _Said(f"shape {arrays[name].shape}"), f"shape {(controls + more, *one)}")
+            yield mistake(name, Said(f"shape {arrays[name].shape}"), f"shape {(controls + more, *one)}")

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from crossbackend import storable
+from crossbackend import kinds, storable
 from crossbackend.errors import Mistake, UserError
 from crossbackend.record import FORMAT, Record, Status
 from crossbackend.training_record import NAME, TrainingRecord, from_fields
@@ -224,8 +224,8 @@ def _not_a_record(fields: Mapping[str, Any], stem: str) -> str:
     bad = [
         name for name, value in {**words, "message": fields.get("message", "")}.items() if not isinstance(value, str)
     ]
-    bad += [name for name in ("rtol", "atol") if not storable.positive(fields.get(name))]
-    if fields.get("first_step") is not None and not storable.positive(fields["first_step"]):
+    bad += [name for name in ("rtol", "atol") if not kinds.positive(fields.get(name))]
+    if fields.get("first_step") is not None and not kinds.positive(fields["first_step"]):
         bad.append("first_step")
     bad += [name for name in _OBJECTS if not isinstance(fields.get(name), _OBJECTS[name])]
     if fields.get("status") not in list(Status):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from crossbackend.spread import within
 from crossbackend.summary import Point
 from crossbackend.training_record import TrainingRecord
 from crossbackend.training_summary import (
@@ -16,7 +17,6 @@ from crossbackend.training_summary import (
     metric_name,
     time_ratio,
     trainings,
-    within,
 )  # fmt: skip
 from crossbackend.wording import count, listed
 
@@ -27,16 +27,23 @@ PRECISE = 1e-9
 def points(records: Sequence[TrainingRecord]) -> list[Point]:
     """Say, experiment by experiment, what each norm changed in evaluations and in the metric, then in time."""
     found = trainings(records)
-    groups: dict[tuple[str, ...], list[Trainings]] = defaultdict(list)
+    groups: dict[str, list[Trainings]] = defaultdict(list)
     for item in found:
-        groups[item.setting.experiment, item.setting.problem, item.setting.preset].append(item)
+        setting = item.setting
+        where = (
+            setting.experiment if setting.problem == setting.experiment else f"{setting.experiment} ({setting.problem})"
+        )
+        groups[", ".join([where, f"{setting.preset} preset", *_scale(item)])].append(item)
     lines = []
-    for (experiment, problem, preset), some in groups.items():
-        where = experiment if problem == experiment else f"{experiment} ({problem})"
-        lines += [_sentence(f"{where}, {preset} preset", norm, pairs) for norm, pairs in _by_norm(some).items()]
+    for where, some in groups.items():
+        lines += [_sentence(where, norm, pairs) for norm, pairs in _by_norm(some).items()]
     lines += [_time(norm, pairs) for norm, pairs in _by_norm(found).items()]
     lines += _failures(records)
     return [Point("Training", line) for line in lines if line]
+
+
+def _scale(item: Trainings) -> list[str]:
+    return [said for name, said in item.told.items() if name == "loss scale"]
 
 
 Pair = tuple[TrainingCell, TrainingCell]
@@ -74,6 +81,8 @@ def _evaluations(pairs: Sequence[Pair]) -> str:
         inside = sum(bool(within(one.mean, one.std)) for one in found)
         words = f"{count(len(found), 'setting')}" + (f", within the spread in {inside}" if inside else "")
         low, high = _share(min(means)), _share(max(means))
+        if low == high:
+            return f"{low} ({words})"
         if low.split()[-1] == high.split()[-1] == "fewer":
             low = low.removesuffix(" fewer")
         return f"{low} to {high} ({words})"
@@ -91,7 +100,11 @@ def _share(saved: float) -> str:
 
 
 def _metric(pairs: Sequence[Pair]) -> str:
-    """Say what became of the metric: its numbers where they are few, else how often it changed beyond the spread."""
+    """Say what became of the metric: its numbers where they are few, else how often it changed beyond the spread.
+
+    Norms are compared within a cell's setting and backend alone; where the backends trained for different lengths,
+    each one's numbers say theirs.
+    """
     name = metric_name(pairs[0][0].metric)
     name = name[:1].upper() + name[1:]
     known = [pair for pair in pairs if pair[0].final.mean is not None and pair[1].final.mean is not None]
@@ -99,7 +112,9 @@ def _metric(pairs: Sequence[Pair]) -> str:
         return f"{name} is not known"
     judged = [_judged(*pair) for pair in known]
     if len(known) <= len(_by_backend(known)):
-        values = [f"{_value(own)} against {_value(base)} in {own.backend}" for own, base in known]
+        apart = len({own.setting.length for own, _ in known}) > 1
+        values = [f"{_value(own)} against {_value(base)} in {own.backend}"
+                  + (f" after {own.setting.length}" if apart else "") for own, base in known]  # fmt: skip
         said = [f"{value} ({words})" for value, words in zip(values, judged, strict=True)]
         return f"{name}: {listed(said)}"
     counts = Counter(judged)

@@ -37,8 +37,10 @@ class TrainingRecord:
     status, message : str
         `ok`, or how the training ended before its last step, and the words for it.
     settings : dict
-        `batch_size`, `batches_per_epoch`, `epochs`, `steps`, `train_size`, `test_size`, and the objects `optimiser`
-        (`name`, `learning_rate`, `weight_decay`), `model` (`width`, ...) and `data` (`name`, ...).
+        `batch_size`, `batches_per_epoch`, `epochs`, `steps` (fewer than the epochs have where it was cut short),
+        `train_size`, `test_size`, `stepping`, `loss_scale` (factor on the loss that the backward solve saw, 1 where
+        it is missing; every loss is stored without it), and the objects `optimiser` (`name`, `learning_rate`,
+        `weight_decay`), `model` (`width`, ...) and `data` (`name`, ...).
     parameters, steps : int or None
         Numbers that are trained; steps taken.
     epochs : list of dict
@@ -54,8 +56,10 @@ class TrainingRecord:
     machine, versions : dict
     arrays : dict of str to ndarray
         `curve/NAME` (steps,); `params/NAME`, the trained parameters; `solve/{forward,backward}/{t0,t1,accepted}`, the
-        steps attempted in one solve of the trained model; `control/t` (n+1,), `control/q` and `control/velocity`
-        (n+1, 2), `control/u` (n, 2): the double pendulum, angles in rad from hanging down, the second one relative.
+        attempts of the last training steps' solves, one solve after the other, in the problem's time (diffrax's to
+        single precision), and `solve/count`, how many solves they are of: up to 20, one where it is missing;
+        `control/t` (n+1,), `control/q` and `control/velocity` (n+1, 2), `control/u` (n, 2): the double pendulum,
+        angles in rad from hanging down, the second one relative.
     name : str
         Of its two files, without suffix: letters, digits, `_.=-`. Made from the fields where it is empty.
     """
@@ -111,12 +115,23 @@ class TrainingRecord:
         return (self.settings.get("model") or {}).get("width")
 
     @property
+    def loss_scale(self) -> float:
+        """Factor on the loss that the backward solve saw."""
+        return float(self.settings.get("loss_scale") or 1.0)
+
+    @property
+    def solves(self) -> int:
+        """How many solves the recorded attempts are of."""
+        count = self.arrays.get("solve/count")
+        return 1 if count is None else int(count.item())
+
+    @property
     def final(self) -> float | None:
         """The metric after the last epoch."""
         return self.epochs[-1].get(self.metric) if self.epochs else None
 
     def solved(self, which: str) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-        """Return t0, t1 and accepted of the `forward` or `backward` steps of the recorded solve, None without one."""
+        """Return t0, t1 and accepted of the recorded `forward` or `backward` attempts, None without any."""
         t0, t1, accepted = (self.arrays.get(f"solve/{which}/{name}") for name in ("t0", "t1", "accepted"))
         if t0 is None or t1 is None or accepted is None or not len(t0):
             return None

@@ -1,58 +1,40 @@
 """What the trainings of a run say: mean and spread over seeds for each cell.
 
-A cell holds the trainings that differ in the seed alone. Spreads are sample standard deviations; one seed has none.
+A cell holds the trainings that differ in the seed alone: another number of epochs or another loss scale makes another
+cell, for neither metric nor evaluations can be compared. Spreads are sample standard deviations; one seed has none.
 Savings and changes are taken seed by seed against the norm `default`, so that what all norms share of a seed's luck
 drops out. A training that failed counts in no mean and is listed.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from crossbackend.spread import Spread, spread, within
 from crossbackend.training_record import TrainingRecord
+from crossbackend.wording import count
 
 NAMES = {"accuracy": "accuracy", "bits_per_dim": "bits per dimension", "test_loss": "test loss"}
 NORMS = ("default", "seminorm", "mixed-seminorm")
 """Norms that come first, in this order."""
 _EXPERIMENTS = {"neural_cde": 0, "cnf": 1, "symoden": 2}
-_BESIDE = ("batch_size", "epochs", "steps", "train_size", "test_size", "stepping")
+_BESIDE = ("batch_size", "train_size", "test_size", "stepping")
 """Settings that keep two trainings from being repeats of each other, beside the model's and the data's name."""
 _TIMES = ("median_step_s", "median_forward_s", "median_backward_s", "compile_s", "total_s")
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Mean and sample standard deviation of n numbers; None where they cannot be had."""
-
-    mean: float | None = None
-    std: float | None = None
-    n: int = 0
-
-
-def spread(values: Iterable[float | None]) -> Spread:
-    """Return mean and sample standard deviation of the numbers among the values."""
-    known = np.array([float(v) for v in values if v is not None and math.isfinite(v)])
-    if not known.size:
-        return Spread()
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean = float(np.mean(known))
-        std = float(np.std(known, ddof=1)) if known.size > 1 else None
-    return Spread(_finite(mean), _finite(std), int(known.size))
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
-
-
-@dataclass(frozen=True)
 class Setting:
-    """What trainings have in common that differ in backend, norm and seed alone."""
+    """What trainings have in common that differ in backend, norm and seed alone.
+
+    `epochs` is None where the training was to end before its last epoch, or where nobody knows how many steps an epoch
+    has.
+    """
 
     experiment: str
     problem: str
@@ -63,8 +45,18 @@ class Setting:
     dtype: str
     device: str
     width: int | None
+    epochs: int | None = None
+    steps: int | None = None
+    loss_scale: float = 1.0
     more: tuple[tuple[str, str], ...] = ()
     """Other settings of model and training, as text."""
+
+    @property
+    def length(self) -> str:
+        """How long was trained: `12 epochs`, or `6 steps` of a training that was cut short."""
+        if self.epochs is not None:
+            return count(self.epochs, "epoch")
+        return "" if self.steps is None else count(self.steps, "step")
 
 
 @dataclass(frozen=True)
@@ -112,13 +104,33 @@ class TrainingCell:
 
 @dataclass(frozen=True)
 class Trainings:
-    """The trainings of one setting: `title` tells it from the experiment's other settings, `words` says it in full."""
+    """The trainings of one setting.
+
+    Attributes
+    ----------
+    setting : Setting
+    told : dict of str to str
+        What tells it from the experiment's other settings, in words, by what it is about.
+    words : str
+        The setting in full.
+    records : list of TrainingRecord
+    cells : list of TrainingCell
+    """
 
     setting: Setting
-    title: str
+    told: dict[str, str]
     words: str
     records: list[TrainingRecord] = field(repr=False)
     cells: list[TrainingCell] = field(repr=False)
+
+    @property
+    def title(self) -> str:
+        """A short name, unlike those of the experiment's other settings."""
+        return self.titled()
+
+    def titled(self, without: str = "") -> str:
+        """Return the short name, less what it says about the `width` or the `length`."""
+        return ", ".join([self.setting.experiment, *(said for name, said in self.told.items() if name != without)])
 
 
 def setting_of(record: TrainingRecord) -> Setting:
@@ -131,7 +143,15 @@ def setting_of(record: TrainingRecord) -> Setting:
     data = str(source.get("name") or "")
     said = tuple((name.replace("_", " "), str(value)) for name, value in more)
     return Setting(record.experiment, record.problem or record.experiment, record.preset, data, record.rtol,
-                   record.atol, record.dtype, record.device, record.width, said)  # fmt: skip
+                   record.atol, record.dtype, record.device, record.width, *_length(own), record.loss_scale,
+                   said)  # fmt: skip
+
+
+def _length(own: dict[str, Any]) -> tuple[int | None, int | None]:
+    """Return epochs and steps; no epochs where the steps are not all of theirs."""
+    epochs, steps, each = (own.get(name) for name in ("epochs", "steps", "batches_per_epoch"))
+    whole = None if epochs is None or each is None else epochs * each
+    return (epochs if steps in (None, whole) else None), steps
 
 
 def trainings(records: Sequence[TrainingRecord]) -> list[Trainings]:
@@ -147,7 +167,8 @@ def _parts(setting: Setting) -> dict[str, str]:
     """Return what a setting is made of, in words, by what it is about."""
     found = {"preset": f"{setting.preset} preset", "data": setting.data, "problem": setting.problem,
              "rtol": f"rtol {_power(setting.rtol)}", "atol": f"atol {_power(setting.atol)}",
-             "width": "" if setting.width is None else f"width {setting.width}",
+             "width": "" if setting.width is None else f"width {setting.width}", "length": setting.length,
+             "loss scale": "" if setting.loss_scale == 1.0 else f"loss scale {_scale(setting.loss_scale)}",
              "dtype": setting.dtype, "device": setting.device}  # fmt: skip
     return found | {name: f"{name} {value}" for name, value in setting.more}
 
@@ -158,22 +179,50 @@ def _power(value: float) -> str:
     return f"{float(mantissa):g}e{int(exponent)}"
 
 
-def _titles(settings: Sequence[Setting]) -> dict[Setting, tuple[str, str]]:
-    """Return a short name of every setting, of what its experiment's settings differ in, and a full one."""
+def _scale(value: float) -> str:
+    return f"{value:g}" if 0.01 <= value < 1e5 else _power(value)
+
+
+def _titles(settings: Sequence[Setting]) -> dict[Setting, tuple[dict[str, str], str]]:
+    """Return what tells every setting from its experiment's others, and all of it in words.
+
+    Of atol no more is told than is needed, for it goes with rtol; a loss scale is told whatever the others have.
+    """
     found = {}
     for setting in settings:
         beside = [_parts(other) for other in settings if other.experiment == setting.experiment]
         own = _parts(setting)
         differ = [name for name in own if len({other.get(name, "") for other in beside}) > 1]
-        always = [name for name in ("preset", "data", "rtol", "atol", "width") if own[name]]
-        title = ", ".join([setting.experiment, *(own[name] for name in differ if own[name] and name != "atol")])
+        always = [name for name in ("preset", "data", "rtol", "atol", "width", "loss scale") if own[name]]
+        told = {name: own[name] for name in own if own[name] and (name in differ or name == "loss scale")}
+        told.pop("atol", None)
         words = ", ".join(own[name] for name in [*always, *(n for n in differ if n not in always)] if own[name])
-        found[setting] = (title, words)
-    titles = Counter(title for title, _ in found.values())
-    if max(titles.values(), default=1) > 1:  # they differ in atol
-        found = {s: (f"{title}, atol {_power(s.atol)}" if titles[title] > 1 else title, words)
-                 for s, (title, words) in found.items()}  # fmt: skip
+        found[setting] = (told, words)
+    titles = Counter((s.experiment, *told.values()) for s, (told, _) in found.items())
+    for setting, (told, _) in found.items():
+        if titles[setting.experiment, *told.values()] > 1:  # they differ in atol
+            told["atol"] = f"atol {_power(setting.atol)}"
     return found
+
+
+def side_by_side(found: Sequence[Trainings]) -> list[list[Trainings]]:
+    """Return together what differs in the backend and in how long was trained alone; the rest one by one.
+
+    Times of a step can be compared so, a metric cannot. What has a backend in common stays apart.
+    """
+    rows: list[list[Trainings]] = []
+    for item in found:
+        row = next((row for row in rows if all(_partners(item, other) for other in row)), None)
+        if row is None:
+            rows.append([item])
+        else:
+            row.append(item)
+    return rows
+
+
+def _partners(one: Trainings, other: Trainings) -> bool:
+    alike = replace(one.setting, epochs=None, steps=None) == replace(other.setting, epochs=None, steps=None)
+    return alike and {cell.backend for cell in one.cells}.isdisjoint(cell.backend for cell in other.cells)
 
 
 def _cells(setting: Setting, records: Sequence[TrainingRecord]) -> list[TrainingCell]:
@@ -229,11 +278,6 @@ def metric_name(metric: str) -> str:
 def _median(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.median(known)) if known else None
-
-
-def within(change: float | None, spread: float | None) -> bool | None:
-    """Whether a change is no larger than the spread over seeds; None where there is no spread to judge by."""
-    return None if change is None or spread is None else abs(change) <= spread
 
 
 def final_within(cell: TrainingCell, default: TrainingCell) -> bool | None:

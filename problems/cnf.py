@@ -16,7 +16,7 @@ the backward one.
 
 Source: Grathwohl, Chen, Bettencourt, Sutskever, Duvenaud, *FFJORD*, ICLR 2019, with the dequantisation and the logit
 transform of Dinh, Sohl-Dickstein, Bengio, *Density Estimation Using Real NVP*, ICLR 2017; Kidger, Chen, Lyons, ICML
-2021, section 4.2. Data: six digits of Alpaydin and Kaynak, *Optical Recognition of Handwritten Digits*, UCI Machine
+2021, section 3.2. Data: six digits of Alpaydin and Kaynak, *Optical Recognition of Handwritten Digits*, UCI Machine
 Learning Repository, 1998 (CC BY 4.0); see `digits.csv`. Seed 6.
 """
 

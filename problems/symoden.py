@@ -11,7 +11,7 @@ L, V and g are networks with softplus, seed 0. The norm `as-released` is what th
 the shape of the whole trajectory where the state's was meant, it pools y, a_y and most of a_params into one RMS.
 
 Source: Zhong, Dey, Chakraborty, *Symplectic ODE-Net*, ICLR 2020; Kidger, Chen, Lyons, *"Hey, that's not an ODE"*,
-ICML 2021, section 4.3 and Table 3. Windows: a simulated double pendulum, `symoden.csv`.
+ICML 2021, section 3.3 and Table 3. Windows: a simulated double pendulum, `symoden.csv`.
 """
 
 from pathlib import Path

@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "crossbackend"
 FLOORS = (
-    ("errors", "tree", "machine", "dense", "snapping", "wording", "notebook", "published"),
+    ("errors", "tree", "machine", "dense", "snapping", "wording", "notebook", "published", "kinds", "spread"),
     ("norms", "ops", "adapt", "new", "initialise", "datasets"),
     ("ratios", "problem"),
     ("record", "training_record", "bound", "plan", "load", "storable"),

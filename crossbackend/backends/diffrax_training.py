@@ -88,9 +88,11 @@ class DiffraxStepper:
         import jax
 
         wrap = lambda inner: counting()(inner, self._attempted)  # noqa: E731
-        eyes = Eyes(lambda *_: jax.debug.callback(self.counts.evaluated), (wrap, wrap))
+        # The time is passed on although no one reads it: without an argument, JAX takes the callback out of a scan.
+        look = lambda t, *_: jax.debug.callback(lambda _: self.counts.evaluated(), t)  # noqa: E731
+        eyes = Eyes(look, (wrap, wrap))
         (loss, _, _), kept = self.compiled.forward(params, data, rtol, atol, eyes)
-        return loss, kept
+        return loss, self._finite((loss, kept[2])), kept
 
     def _attempted(self, t0: Any, t1: Any, accepted: Any) -> None:
         """Note an attempt; the times of the backward solve arrive negated."""
@@ -110,12 +112,16 @@ class DiffraxStepper:
         import jax
         import jax.numpy as jnp
 
-        leaves = jax.tree_util.tree_leaves(gradient)
-        finite = jnp.isfinite(loss) & jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
+        finite = self._finite((loss, gradient))
         updates, fresh = self.optimiser.update(gradient, memory, params)
         after = self._apply(params, updates), fresh
         keep = lambda new, old: jnp.where(finite, new, old)  # noqa: E731
         return *jax.tree_util.tree_map(keep, after, (params, memory)), finite
+
+    def _finite(self, arrays: Any) -> Any:
+        import jax.numpy as jnp
+
+        return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in tree.values(arrays)]))
 
     def _run(self, name: str, *args: Any) -> Any:
         """Run a program, compiled when first asked for; wait for its arrays and its callbacks."""
@@ -130,7 +136,8 @@ class DiffraxStepper:
         except Exception as error:
             if "max_steps" not in str(error):
                 raise
-            raise SolveFailed(str(error).strip().partition("\n")[0]) from error
+            words = next(line for line in str(error).splitlines() if "max_steps" in line)
+            raise SolveFailed(words.rpartition("Error: ")[2]) from error
         jax.effects_barrier()
         return out
 
@@ -142,8 +149,10 @@ class DiffraxStepper:
             tolerances = compiled.tolerances(plan.rtol, plan.atol)
             counts.reset()
             before, began = self.compile_s, time.perf_counter()
-            loss, kept = self._run("forward", self._params, batch, *tolerances)
+            loss, finite, kept = self._run("forward", self._params, batch, *tolerances)
             forward = time.perf_counter() - began - (self.compile_s - before)
+            if not finite:  # diffrax would try MAX_STEPS steps on an adjoint that is not finite
+                return Step.of(math.nan, counts, (forward, 0.0, forward))
             counts.now = 1
             before_backward, turned = self.compile_s, time.perf_counter()
             gradient = self._run("backward", kept)

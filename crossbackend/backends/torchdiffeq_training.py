@@ -76,17 +76,23 @@ class TorchStepper:
         compiled, plan, counts = self.compiled, self.compiled.plan, self.counts
         compiled.bound.data = compiled.bound.convert(data)
         counts.reset()
-        marks = [time.perf_counter()]
+        marks, solved = [time.perf_counter()], []
 
-        def turn(*_: Any) -> None:
+        def turn(ys: Any, _: Any) -> None:
             compiled.synchronise()
             marks.append(time.perf_counter())
+            solved.append(ys)
             counts.now = 1
 
         def solve() -> Any:
             return compiled.tensors(lambda *clip: CountedField(compiled, counts, *clip), plan.rtol, plan.atol, turn)
 
-        loss, _, gradient = self._solve(solve)
+        try:
+            loss, _, gradient = self._solve(solve)
+        except SolveFailed:
+            if not solved or self._differentiable(solved[0]):
+                raise
+            loss, gradient = math.nan, []  # the solver gave up on an adjoint that was never finite
         marks.append(time.perf_counter())
         if math.isfinite(loss) and all(bool(g.isfinite().all()) for g in gradient):
             for leaf, g in zip(compiled.leaves, gradient, strict=True):
@@ -95,8 +101,18 @@ class TorchStepper:
             compiled.synchronise()
         else:
             loss = math.nan
-        began, turned, solved = marks
-        return Step.of(float(loss), counts, (turned - began, solved - turned, time.perf_counter() - began))
+        began, turned, ended = marks
+        return Step.of(float(loss), counts, (turned - began, ended - turned, time.perf_counter() - began))
+
+    def _differentiable(self, ys: Any) -> bool:
+        """Whether the loss and its derivative by the solution are finite."""
+        import torch
+
+        compiled, bound = self.compiled, self.compiled.bound
+        state = tree.map_leaves(lambda leaf: leaf.detach().requires_grad_(True), compiled.to_state(ys))
+        loss = bound.loss(state, bound.params, bound.data)
+        found = torch.autograd.grad(loss, tree.values(state), allow_unused=True)
+        return math.isfinite(float(loss.detach())) and all(g is None or bool(g.isfinite().all()) for g in found)
 
     def predict(self, data: Any) -> tuple[float, Any]:
         """Return the loss and ys by a forward solve alone."""

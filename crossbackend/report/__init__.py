@@ -4,8 +4,9 @@
     draw, charts, step_charts    figures, as SVG that carries a theme's variables instead of colours
     verdict, costs, why, cells   the report's sections as tables and figures
     view                         all of it in reading order
-    paper, paper_tables          the paper's experiments, where the run holds trainings; their tables, their charts,
-    paper_charts, pendulum       the controlled pendulum
+    paper, paper_tables          the paper's experiments, where the run holds trainings; their tables, their charts by
+    paper_charts, pendulum       epoch and by width, the controlled pendulum,
+    paper_histograms             where in t the backward solves evaluate
     groups, artists              its charts, kind by kind; several processes that draw them
     html, pdf, figures           the two pages that show the view, and its charts as files of their own
     index, notebook              a page that lists the runs of a folder; what a notebook shows of one, or of a record

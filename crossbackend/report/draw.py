@@ -61,14 +61,14 @@ class Mark:
     titles : list of str
         A sentence for each point, or one for the whole.
     bins : tuple or None
-        Of a series of bars: where the first begins, where the last ends, how many each counts.
+        Of a series of bars: where the first begins, where the last ends, how many each counts or means.
     """
 
     backend: int | None = None
     norm: int | None = None
     stepping: str = ""
     titles: list[str] = field(default_factory=list)
-    bins: tuple[float, float, Sequence[int]] | None = None
+    bins: tuple[float, float, Sequence[int] | Sequence[str]] | None = None
 
 
 def drawing(function: Callable[..., Chart | None]) -> Callable[..., Chart | None]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from crossbackend.compare import Comparison
 from crossbackend.published import SOURCE
-from crossbackend.report import paper_charts, paper_tables, pendulum
+from crossbackend.report import paper_charts, paper_histograms, paper_tables, pendulum
 from crossbackend.report.draw import Chart
 from crossbackend.report.formats import typographic
 from crossbackend.report.groups import Group
@@ -74,7 +74,7 @@ def build(comparison: Comparison, names: Names) -> PaperView | None:
 
 
 def _titled(item: Trainings) -> Trainings:
-    return replace(item, title=typographic(item.title))
+    return replace(item, told={name: typographic(said) for name, said in item.told.items()})
 
 
 Draw = Callable[[Trainings, Names, str], Chart | None]
@@ -87,15 +87,15 @@ def _groups(found: Sequence[Trainings], names: Names) -> list[Group]:
             "The metric on the test set above, evaluations of the backward passes of an epoch below; mean over the "
             "seeds, with a band of one standard deviation. The seminorm pays where its curve below lies under the "
             "default's while the curves above stay together."
-        ), found, names, paper_charts.curves, "no training ended."),
+        ), found, names, paper_charts.curves, "no training ended with a whole epoch."),
         _each("paper-evaluations", "Where the backward solve evaluates (the paper's Figure 4)", (
-            "One backward solve of each trained model on a batch of the test set, six evaluations for each step that "
-            "was attempted, over the problem's time."
-        ), ended, names, paper_charts.evaluations, "no backward solve is stored."),
+            "Evaluations per backward solve over the problem's time, six for each step that was attempted. Mean of the "
+            "last training steps; each chart says how many they are."
+        ), ended, names, paper_histograms.evaluations, "no backward solve is stored."),
         _each("paper-rejections", "Where it rejects steps (the paper's Figure 5)", (
-            "The rejected steps of the same solves, at the middle of each."
+            "The rejected steps of the same solves, each at its middle, per backward solve too."
         ), [item for item in ended if any(r.solved("backward") for r in item.records)], names,
-              paper_charts.rejections, "no backward step was rejected."),
+              paper_histograms.rejections, "no backward step was rejected."),
         _widths(ended, names),
         *_pendulum(ended, names),
     ]  # fmt: skip
@@ -117,8 +117,7 @@ def _widths(found: Sequence[Trainings], names: Names) -> Group:
     several = [items for items in families.values() if len({item.setting.width for item in items} - {None}) > 1]
     charts = []
     for index, items in enumerate(several):
-        title = items[0].title.replace(f", width {items[0].setting.width}", "")
-        charts.append(paper_charts.width(items, names, f"paper-width-{index}", title))
+        charts.append(paper_charts.width(items, names, f"paper-width-{index}", items[0].titled(without="width")))
     look = (
         "Mean over the seeds with one standard deviation. The paper's flow needs more evaluations the wider it is, and "
         "fewer of them under the seminorm."

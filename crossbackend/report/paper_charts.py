@@ -1,4 +1,4 @@
-"""Charts of trainings: the metric and evaluations by epoch, where backward evaluations lie in t, width."""
+"""Charts of trainings: the metric and evaluations by epoch, and against the width."""
 
 from __future__ import annotations
 
@@ -6,25 +6,21 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from crossbackend.report.draw import WIDE, Chart, Mark, Sheet, drawing, log_axis
 from crossbackend.report.formats import clean, plain, sci, short, whole
 from crossbackend.report.names import Names
-from crossbackend.report.palette import SOFT, norm_style
+from crossbackend.report.palette import norm_style
+from crossbackend.spread import Spread, spread
 from crossbackend.training_record import TrainingRecord
-from crossbackend.training_summary import Spread, Trainings, metric_name, spread
+from crossbackend.training_summary import Trainings, metric_name
 from crossbackend.wording import listed
 
 READABLE = 30
 """Points of a curve that carry a marker and say their values, at most."""
-BINS = 40
 COLUMNS = 4
 """Norms side by side."""
 LARGEST = 1e30
 """Values beyond are not drawn."""
-STAGES = (1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)
-"""Where dopri5 evaluates the field, as shares of a step: six new evaluations an attempt (Dormand, Prince 1980)."""
 
 Course = list[tuple[int, Spread]]
 ByCell = dict[tuple[str, str], list[TrainingRecord]]
@@ -140,7 +136,7 @@ def _epochs(sheet: Sheet, backends: Sequence[str], item: Trainings) -> None:
         panel.set_xlabel("epoch")
         panel.set_xlim(first - room, last + room)
         panel.xaxis.set_major_locator(_locator(integer=True))
-    sheet.figure.subplots_adjust(left=0.095, right=0.985, top=0.93, bottom=0.125, hspace=0.12, wspace=0.06)
+    sheet.figure.subplots_adjust(left=0.115, right=0.985, top=0.93, bottom=0.125, hspace=0.12, wspace=0.06)
 
 
 class _Curve:
@@ -179,106 +175,6 @@ class _Curve:
 
 def _said(found: Spread, shown: Callable[[Any], str]) -> str:
     return shown(found.mean) if found.std is None else f"{shown(found.mean)} ± {shown(found.std)}"
-
-
-@drawing
-def evaluations(item: Trainings, names: Names, name: str) -> Chart | None:
-    """Draw where in t the backward solve evaluated the field."""
-
-    def times(t0: np.ndarray, t1: np.ndarray, _: np.ndarray) -> np.ndarray:
-        return np.concatenate([t0 + c * (t1 - t0) for c in STAGES])
-
-    return _histogram(item, names, name, times, "evaluations")
-
-
-@drawing
-def rejections(item: Trainings, names: Names, name: str) -> Chart | None:
-    """Draw where in t the backward solve rejected steps; None where it rejected none."""
-
-    def times(t0: np.ndarray, t1: np.ndarray, accepted: np.ndarray) -> np.ndarray:
-        return ((t0 + t1) / 2)[~accepted]
-
-    return _histogram(item, names, name, times, "rejected steps")
-
-
-Times = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-
-
-def _histogram(item: Trainings, names: Names, name: str, times: Times, what: str) -> Chart | None:
-    solved = {
-        cell: {r.seed: found for r in records if (found := r.solved("backward")) is not None}
-        for cell, records in by_cell(item, names).items()
-    }
-    solved = {cell: found for cell, found in solved.items() if found}
-    common = set.intersection(*map(set, solved.values())) if solved else set()
-    drawn = {
-        cell: [times(*steps) for seed, steps in found.items() if seed in common or not common]
-        for cell, found in solved.items()
-    }
-    norms = [norm for norm in names.norms if any(norm == own for _, own in drawn)]
-    rows = [backend for backend in names.backends if any(backend == own for own, _ in drawn)]
-    if not any(len(t) for cell, found in drawn.items() if cell[1] in norms[:COLUMNS] for t in found):
-        return None
-    edges = _edges([end for found in solved.values() for t0, t1, _ in found.values() for end in (t0, t1)])
-    columns = norms[:COLUMNS]
-    sheet = Sheet(name, 0.75 + 0.7 * len(rows), len(rows), len(columns), WIDE)
-    highest = max([_bars(sheet, panel, drawn.get((backend, norm)), edges, names, (backend, norm), what)
-                   for row, backend in zip(sheet.panels, rows, strict=True)
-                   for panel, norm in zip(row, columns, strict=True)])  # fmt: skip
-    _frame(sheet, rows, columns, edges, highest)
-    seeds = f"seed{'' if len(common) == 1 else 's'} {listed(map(str, sorted(common))) or 'of each its own'}"
-    rest = f"; not drawn: {listed(norms[COLUMNS:])}" if norms[COLUMNS:] else ""
-    label = (
-        f"{item.title}: how many {what} of the backward solve lie where in t, a row for each backend, "
-        "a column for each norm"
-    )
-    return sheet.finish(clean(item.title), clean(label), clean(f"{item.setting.preset} preset, {seeds}{rest}"))
-
-
-def _edges(ends: Sequence[np.ndarray]) -> np.ndarray:
-    times = np.concatenate(ends)
-    low, high = float(times.min()), float(times.max())
-    return np.linspace(low, high if high > low else low + 1.0, BINS + 1)
-
-
-def _bars(
-    sheet: Sheet, panel: Any, found: Sequence[np.ndarray] | None, edges: np.ndarray, names: Names,
-    cell: tuple[str, str], what: str,
-) -> int:  # fmt: skip
-    """Draw one panel; return the height of its highest bar."""
-    from matplotlib.patches import StepPatch
-
-    style = {"transform": panel.transAxes, "fontsize": 7, "color": SOFT, "va": "bottom"}
-    if found is None:
-        panel.text(0.5, 0.5, "no solve stored", ha="center", **style)
-        return 1
-    counts = np.histogram(np.concatenate(found), edges)[0]
-    total = int(counts.sum())
-    title = clean(f"{cell[0]}, {cell[1]}: {total} {what}")
-    gid = sheet.mark(Mark(*numbers(names, *cell), titles=[title], bins=(edges[0], edges[-1], counts.tolist())))
-    bars = {"fill": True, "color": names.colours[cell[0]].sentinel, "linewidth": 0, "alpha": 0.85}
-    panel.add_artist(StepPatch(counts, edges, baseline=0, gid=gid, **bars))
-    panel.text(0.99, 1.02, f"{total} in {len(found)} solve{'' if len(found) == 1 else 's'}", ha="right", **style)
-    return int(counts.max(initial=1))
-
-
-def _frame(sheet: Sheet, rows: Sequence[str], columns: Sequence[str], edges: np.ndarray, highest: int) -> None:
-    sheet.panel.set_ylim(0, 1.08 * max(highest, 1))
-    sheet.panel.set_yticks([0, highest], ["0", whole(highest)])
-    room = 0.02 * (edges[-1] - edges[0])
-    sheet.panel.set_xlim(edges[0] - room, edges[-1] + room)
-    for panel, norm in zip(sheet.panels[0], columns, strict=True):
-        panel.set_title(short(norm, 24), pad=13)
-    for row, backend in zip(sheet.panels, rows, strict=True):
-        row[0].set_ylabel(short(backend, 12), fontsize=7.5)
-    for panel in sheet.panels[-1]:
-        panel.locator_params(axis="x", nbins=4)
-        panel.xaxis.set_major_formatter("{x:g}")
-        panel.set_xlabel("t", labelpad=1)
-    height = sheet.figure.get_figheight()
-    sheet.figure.subplots_adjust(
-        left=0.085, right=0.99, top=1 - 0.4 / height, bottom=0.38 / height, hspace=0.42, wspace=0.06
-    )
 
 
 @drawing

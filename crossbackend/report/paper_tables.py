@@ -8,8 +8,10 @@ from collections.abc import Iterable, Sequence
 from crossbackend.published import PRESET, PUBLISHED, Published, saved
 from crossbackend.report.formats import NONE, count, percent, power, ratio, sci, seconds, tolerance, typographic, whole
 from crossbackend.report.table import Cell, Table, grouped, num
+from crossbackend.spread import Spread
 from crossbackend.training_record import TrainingRecord
-from crossbackend.training_summary import Spread, TrainingCell, Trainings, metric_name, time_ratio
+from crossbackend.training_summary import TrainingCell, Trainings, metric_name, side_by_side, time_ratio
+from crossbackend.wording import listed
 
 TITLES = {
     "neural_cde": "Neural CDE (the paper's Table 1)",
@@ -82,6 +84,8 @@ def _table(index: int, experiment: str, found: Sequence[Trainings]) -> Table:
     if published:
         caption += " Published: the paper's sizes, data and steps, so its totals are not those of a reduced preset."
         caption += "".join(f" The norm {row.norm} is {row.note}." for row in published if row.note)
+    if len({item.setting.length for item in found}) > 1:
+        caption += " Trainings of different lengths are here: compare a metric with those of as many epochs alone."
     columns = [
         "training", "backend", "norm", "seeds", f"{metric_name(one)}{unit}{where}", "backward NFE per batch",
         "backward NFE in all", "forward NFE per batch", "saved",
@@ -133,12 +137,13 @@ def times(found: Sequence[Trainings]) -> Table:
     """Return seconds per training step, backends side by side: medians over seeds of medians over steps."""
     backends = sorted({cell.backend for item in found for cell in item.cells})
     keys, bodies = [], []
-    for item in found:
-        own = {(cell.backend, cell.norm): cell for cell in item.cells}
-        for norm in dict.fromkeys(cell.norm for cell in item.cells):
+    rows = side_by_side(found)
+    for row in rows:
+        own = {(cell.backend, cell.norm): cell for item in row for cell in item.cells}
+        for norm in dict.fromkeys(norm for _, norm in own):
             cells = [own.get((backend, norm)) for backend in backends]
             if any(cell is not None and cell.time["median_step_s"] is not None for cell in cells):
-                keys.append((typographic(item.title), norm))
+                keys.append((typographic(_together(row)), norm))
                 parts = [
                     _timing(cell, own.get((backend, "default"))) for backend, cell in zip(backends, cells, strict=True)
                 ]
@@ -150,6 +155,8 @@ def times(found: Sequence[Trainings]) -> Table:
         "below. Default / this: how many times as long a step takes under the norm default; the paper says that its "
         "seminorm roughly halves the time. Compare within this run; absolute times from a shared machine mean little."
     )
+    if any(len(row) > 1 for row in rows):
+        caption += " Where backends trained for different lengths and nothing else differs, they share a row."
     each = [(f"{name}, a step", f"{name}, default / this", f"{name}, compile") for name in backends]
     columns = ["training", "norm", *(name for part in each for name in part)]
     if len(backends) == 2:
@@ -157,6 +164,15 @@ def times(found: Sequence[Trainings]) -> Table:
     elif len(backends) > 2:
         columns.append("slowest / fastest")
     return Table("paper-times", caption, columns, grouped(keys, bodies), "", tuple(range(2, len(columns))))
+
+
+def _together(row: Sequence[Trainings]) -> str:
+    """Return the title of what stands side by side, with each backend's own length where they differ."""
+    if len(row) == 1:
+        return row[0].title
+    lengths = [f"{item.setting.length or 'unknown length'} in {listed(dict.fromkeys(c.backend for c in item.cells))}"
+               for item in row]  # fmt: skip
+    return f"{row[0].titled(without='length')}, {listed(lengths)}"
 
 
 def _timing(cell: TrainingCell | None, default: TrainingCell | None) -> list[Cell]:

@@ -19,8 +19,9 @@ from crossbackend.report.palette import INK, PAPER, SOFT, picture_colours
 from crossbackend.report.paper_charts import COLUMNS, READABLE, by_cell, numbers
 from crossbackend.report.paper_tables import plus_minus
 from crossbackend.report.table import Cell, Table, grouped, num
+from crossbackend.spread import spread
 from crossbackend.training_record import TrainingRecord
-from crossbackend.training_summary import Trainings, spread
+from crossbackend.training_summary import Trainings
 
 FRAMES = 8
 NEAR = 0.3

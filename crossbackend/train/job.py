@@ -29,6 +29,9 @@ class Job:
     epochs : int or None
     steps : int or None
         End after so many steps, whatever the epochs.
+    loss_scale : float
+        Factor on the loss that the backward solve sees; what is stored and shown is without it. Adam's steps hardly
+        know it, but the adjoint is linear in it, and so is what atol means to a_y.
     """
 
     experiment: str
@@ -44,6 +47,7 @@ class Job:
     width: int | None = None
     epochs: int | None = None
     steps: int | None = None
+    loss_scale: float = 1.0
 
     def sizes(self) -> Preset:
         """Return the preset with what the job changes."""
@@ -72,6 +76,7 @@ class Job:
             "batch_size": sizes.batch_size, "batches_per_epoch": per_epoch, "epochs": sizes.epochs,
             "steps": whole if self.steps is None else min(whole, self.steps),
             "train_size": size(samples.train), "test_size": size(samples.test), "stepping": self.stepping,
+            "loss_scale": self.loss_scale,
             "optimiser": asdict(sizes.optimiser), "model": _plain(sizes.model), "data": _plain(sizes.data),
         }  # fmt: skip
 
@@ -84,6 +89,8 @@ class Job:
         )  # fmt: skip
         if self.stepping != "native":
             made.name += f"-{self.stepping}"
+        if self.loss_scale != 1.0:
+            made.name += f"-scale={self.loss_scale:g}"
         return made
 
 

@@ -113,6 +113,8 @@ class Training:
 
     def _train(self, settings: Mapping[str, Any]) -> None:
         record, per_epoch, last = self.record, settings["batches_per_epoch"], settings["steps"]
+        if self._done and self._done % per_epoch == 0 and len(record.epochs) * per_epoch < self._done:
+            self._end_epoch(self._done // per_epoch - 1, per_epoch)  # its checkpoint is older than its judgement
         while self._done < last:
             epoch, first = divmod(self._done, per_epoch)
             batches = order(record.seed, epoch, size(self.samples.train), self.preset.batch_size)
@@ -131,7 +133,8 @@ class Training:
         return self.experiment.batch(self.preset, part, index, generator(self.record.seed, purpose, *rest))
 
     def _note(self, step: Step, data: Any) -> None:
-        values = (step.loss, *step.nfe, *step.rejected, *step.seconds)
+        loss = step.loss / self.record.settings["loss_scale"]
+        values = (loss, *step.nfe, *step.rejected, *step.seconds)
         for name, value in zip(CURVES, values, strict=True):
             self.curves[name].append(float(value))
         self.attempts = [*self.attempts, step.attempts][-SOLVES:]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import math
 import os
 import shlex
 import signal
@@ -27,7 +28,7 @@ from crossbackend.load import load
 from crossbackend.plan import Choice, check_choice
 from crossbackend.record import FORMAT
 from crossbackend.store import Damaged, prepare, read_about, read_training, write_json
-from crossbackend.train.experiments import named
+from crossbackend.train.experiments import named, preset
 from crossbackend.train.job import Job
 from crossbackend.training_record import TrainingRecord
 
@@ -102,10 +103,24 @@ def _check(jobs: Sequence[Job], options: Options) -> None:
             if needed == backend and find_spec(package) is None:
                 fix = "Install crossbackend[paper]."
                 mistakes.append(Mistake("--backend", f"{backend} without {package}", "its optimisers installed", fix))
+        if backend.partition(":")[0] in registry.names() and not hasattr(registry.get(backend), "stepper"):
+            mistakes.append(Mistake("--backend", repr(backend), "torchdiffeq or diffrax, which can train"))
     for what in ("steps", "epochs", "width"):
         for value in {getattr(job, what) for job in jobs} - {None}:
             if value < 1:
                 mistakes.append(Mistake(f"--{what}", repr(value), "a whole number above 0"))
+    for name, size, width in sorted({(job.experiment, job.preset, job.width) for job in jobs if job.width is not None}):
+        if "width" not in preset(named(name), size).model:
+            expected = "nothing: its networks have no one width"
+            mistakes.append(Mistake("--width", f"{width} for {name}", expected))
+    if not all(job.seeds for job in jobs):
+        mistakes.append(Mistake("--seeds", "0", "a whole number above 0"))
+    for seed in sorted({seed for job in jobs for seed in job.seeds}):
+        if seed < 0:
+            mistakes.append(Mistake("--seed", repr(seed), "a whole number, at least 0"))
+    for scale in {job.loss_scale for job in jobs}:
+        if not 0 < scale < math.inf:
+            mistakes.append(Mistake("--loss-scale", f"{scale:g}", "a positive number"))
     if options.jobs < 1:
         mistakes.append(Mistake("--jobs", repr(options.jobs), "a whole number above 0"))
     raise_all(mistakes)
@@ -182,11 +197,10 @@ class Run:
         cache = options.cache or options.out / "cache"
         data = None if options.data is None else str(options.data)
         asked = {"job": asdict(job), "out": str(options.out), "data": data, "cache": str(cache), "force": options.force}
-        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "crossbackend.train.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=log, text=True, env=self._environment(job.device), start_new_session=True,
-            )  # fmt: skip
+        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log, subprocess.Popen(
+            [sys.executable, "-m", "crossbackend.train.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=log, text=True, env=self._environment(job.device), start_new_session=True,
+        ) as process:  # fmt: skip
             self.processes.append(process)
             if self.stopped:
                 self._stop()

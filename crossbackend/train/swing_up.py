@@ -1,8 +1,8 @@
 """The double pendulum brought from hanging down to upright by a trained Symplectic ODE-Net.
 
-Energy shaping and damping injection (Kidger, Chen, Lyons, ICML 2021, appendix; Zhong, Dey, Chakraborty, ICLR 2020,
-section 3.4): u = g^T (g g^T)^-1 (2 dV/dq - q') turns the learned potential V into -V, whose minimum is upright, and
-takes energy out. Held for 0.05 s at a time, 400 times.
+Energy shaping and damping injection (Zhong, Dey, Chakraborty, *Symplectic ODE-Net*, ICLR 2020; the control of Figures
+2 and 3 of Kidger, Chen, Lyons, ICML 2021): u = g^T (g g^T)^-1 (2 dV/dq - q') turns the learned potential V into -V,
+whose minimum is upright, and takes energy out. Held for 0.05 s at a time, 400 times.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from crossbackend.backends.training import Stepper
 from crossbackend.errors import Mistake, UserError
 from crossbackend.load import load
 from crossbackend.plan import Choice, check_choice
+from crossbackend.scaling import scaled
 from crossbackend.store import Damaged, read_training
 from crossbackend.train import checkpoint
 from crossbackend.train.experiment import Samples
@@ -69,7 +70,8 @@ class Lane:
 
     def _paths(self, record: TrainingRecord) -> list[Path]:
         base = self.out / "training"
-        return [base / f"{record.name}.json", base / f"{record.name}.npz", checkpoint.path(self.out, record.name)]
+        names = [f"{record.name}{suffix}" for suffix in (".json", ".npz", ".batch.npz")]
+        return [*(base / name for name in names), checkpoint.path(self.out, record.name)]
 
     def _remove(self, record: TrainingRecord) -> None:
         for path in self._paths(record):
@@ -105,6 +107,8 @@ class Lane:
         params = self.experiment.parameters(self.sizes, self.samples, rng)
         changes = dict(self.samples.changes) | {"params": params, "data": first, "dtype": self.sizes.dtype}
         problem = load(self.plan.problem).replace(**changes)
+        if self.job.loss_scale != 1.0:
+            problem = scaled(problem, self.job.loss_scale)
         choice = Choice((self.job.backend,), (self.job.norm,), (self.job.stepping,), (self.sizes.rtol,))
         check_choice(choice, [problem], registry.names())
         reason = backend.declines(problem, self.plan)

@@ -25,6 +25,8 @@ DATA = {"neural_cde": "JapaneseVowels", "cnf": "digits", "symoden": "acrobot"}
 END = {"neural_cde": (0.5, 0.95), "cnf": (6.0, 2.4), "symoden": (3e-2, 4e-4)}
 """The metric before and after training."""
 EPOCHS, BATCHES = 6, 10
+SOLVES = 3
+"""Solves whose attempts a record holds."""
 
 
 def rng_of(*key: object) -> np.random.Generator:
@@ -46,9 +48,10 @@ def epochs(experiment: str, per_batch: float, rng: np.random.Generator, count: i
     return rows
 
 
-def solve(rng: np.random.Generator, steps: int, rejected: int, *, back: bool) -> dict[str, np.ndarray]:
-    found = synthetic.steps(rng, steps, rejected, back=back)
-    return {f"solve/{name}": array for name, array in found.items()}
+def solves(rng: np.random.Generator, steps: int, rejected: int, *, back: bool) -> dict[str, np.ndarray]:
+    """Return the attempts of several solves, one after the other."""
+    found = [synthetic.steps(rng, steps, rejected, back=back) for _ in range(SOLVES)]
+    return {f"solve/{name}": np.concatenate([one[name] for one in found]) for name in found[0]}
 
 
 def control(rng: np.random.Generator, n: int = 400) -> dict[str, np.ndarray]:
@@ -62,25 +65,27 @@ def control(rng: np.random.Generator, n: int = 400) -> dict[str, np.ndarray]:
 
 
 def training(experiment: str, backend: str, norm: str, seed: int, **more: Any) -> TrainingRecord:
-    """Return one plausible training that ended."""
+    """Return one plausible training that ended; `epochs` and `loss_scale` as they are asked for."""
     rng = rng_of(experiment, backend, norm, seed, more.get("rtol"), more.get("width"))
     width = more.pop("width", None if experiment == "symoden" else 16)
     rtol = more.pop("rtol", {"neural_cde": 1e-3, "cnf": 1e-5, "symoden": 1e-4}[experiment])
     base = 100.0 * (rtol / 1e-3) ** -0.1 * (1 + 0.01 * (width or 0))
     per_batch = round(base * (1 - SAVES.get(norm, 0.1)) + rng.integers(-4, 5)) + 0.5
-    rows = epochs(experiment, per_batch, rng)
-    steps = EPOCHS * BATCHES
+    length, scale = more.pop("epochs", EPOCHS), more.pop("loss_scale", None)
+    rows = epochs(experiment, per_batch, rng, length)
+    steps = length * BATCHES
     step = (0.02 if backend == "torchdiffeq" else 0.004) * (0.4 + 0.6 * per_batch / base) * (1 + 0.02 * seed)
     arrays = {"curve/loss": np.exp(-np.arange(steps) / 20.0), "params/w": rng.normal(size=(2, 3))}
-    arrays |= solve(rng, 6, 1, back=False)
-    arrays |= solve(rng, round(per_batch / 8), 4 if norm == "default" else 0, back=True)
+    arrays |= solves(rng, 6, 1, back=False)
+    arrays |= solves(rng, round(per_batch / 8), 4 if norm == "default" else 0, back=True)
+    arrays["solve/count"] = np.array([SOLVES])  # as a file gives it back, which knows no 0-d arrays
     if experiment == "symoden":
         arrays |= control(rng)
-    return TrainingRecord(
+    made = TrainingRecord(
         experiment, backend, norm, seed, rtol, rtol * 1e-3 if experiment == "neural_cde" else rtol,
         metric=METRIC[experiment], problem=more.pop("problem", experiment), dtype="float32",
         settings={
-            "batch_size": 32, "batches_per_epoch": BATCHES, "epochs": EPOCHS, "steps": steps, "train_size": 320,
+            "batch_size": 32, "batches_per_epoch": BATCHES, "epochs": length, "steps": steps, "train_size": 320,
             "test_size": 64, "optimiser": {"name": "Adam", "learning_rate": 1e-3, "weight_decay": 0.0},
             "model": {} if width is None else {"width": width}, "data": {"name": DATA[experiment]},
         },
@@ -90,6 +95,10 @@ def training(experiment: str, backend: str, norm: str, seed: int, **more: Any) -
               "median_backward_s": 0.6 * step, "total_s": step * steps},
         threads=2, machine={"cores": 2}, versions={"numpy": "2.4.1"}, arrays=arrays, **more,
     )  # fmt: skip
+    if scale is not None:
+        made.settings["loss_scale"] = scale
+        made.name += f"-scale={scale:g}"
+    return made
 
 
 def fail(record: TrainingRecord, status: str, message: str, steps: int) -> TrainingRecord:
@@ -138,9 +147,20 @@ def one_seed() -> Comparison:
     """Return one seed, no default in one backend, odd norms, a plug-in's backend, an experiment of another name."""
     found = [training("neural_cde", "diffrax", norm, 0) for norm in ("default", "mixed-seminorm")]
     found += [training("neural_cde", "torchdiffeq", "seminorm", 0), training("cnf", "my-solver", "l1+linf", 7)]
+    for record in found:
+        del record.arrays["solve/count"]  # one solve, as the first records had
     odd = training("cnf", "diffrax", "default", 1)
     odd.experiment, odd.problem, odd.metric = "mine", "mine", "train_loss"
     return compare(run([*found, odd]))
+
+
+def lengths() -> Comparison:
+    """Return trainings that are shorter in one backend, and some at another loss scale."""
+    norms = ("default", "mixed-seminorm")
+    long = [training("symoden", "diffrax", norm, seed) for norm in norms for seed in SEEDS]
+    short = [training("symoden", "torchdiffeq", norm, seed, epochs=2) for norm in norms for seed in SEEDS]
+    scaled = [training("symoden", "diffrax", norm, seed, loss_scale=1000.0) for norm in norms for seed in SEEDS]
+    return compare(run([*long, *short, *scaled]))
 
 
 def all_failed() -> Comparison:
@@ -166,7 +186,14 @@ def hostile() -> Comparison:
     return compare(run(found))
 
 
-MADE = {"paper": paper, "mixed": mixed, "one_seed": one_seed, "all_failed": all_failed, "hostile": hostile}
+MADE = {
+    "paper": paper,
+    "mixed": mixed,
+    "one_seed": one_seed,
+    "lengths": lengths,
+    "all_failed": all_failed,
+    "hostile": hostile,
+}
 
 
 @cache

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from crossbackend import storable, store, training_summary
 from crossbackend.compare import compare
 from crossbackend.published import PUBLISHED, saved
-from crossbackend.report import figures, html, index, paper_tables, pdf, pendulum, view, write
+from crossbackend.report import figures, html, index, paper_histograms, paper_tables, pdf, pendulum, view, write
 from crossbackend.report.names import names_of, training_names
+from crossbackend.spread import Spread, spread
 from crossbackend.store import load_run, read_training, write_training
 from crossbackend.training_record import TrainingRecord
-from crossbackend.training_summary import Spread, spread, trainings
+from crossbackend.training_summary import trainings
 from tests.report import synthetic
 from tests.report import synthetic_training as made
 from tests.report.test_browser import visit  # noqa: F401 - a fixture
@@ -123,11 +124,15 @@ WRONG = [
     ("epochs", [{"epoch": 1, "backward_nfe": -1}], "epochs[0].backward_nfe: got -1"),
     ("backward_nfe_per_batch", "x", "backward_nfe_per_batch: got 'x'"), ("backward_nfe_total", 1.5, "got 1.5"),
     ("time", [], "time: got []"), ("time.median_step_s", -1, "time.median_step_s: got -1"),
-    ("steps", "x", "steps: got"),
+    ("steps", "x", "steps: got"), ("settings.loss_scale", 0, "settings.loss_scale: got 0"),
+    ("settings.loss_scale", "x", "settings.loss_scale: got 'x'"),
 ]  # fmt: skip
 BAD_ARRAYS = [
     ("curve/loss", np.array(["a"]), "an array of <U1"), ("curve/loss", np.ones((2, 2)), "curve/loss: got shape (2, 2)"),
     ("solve/backward/t1", np.ones(3), "solve/backward/t1: got shape (3,)"), ("solve/backward/t1", None, "got nothing"),
+    ("solve/count", np.array(0), "solve/count: got 0, expected how many solves"),
+    ("solve/count", np.array([2, 2]), "solve/count: got an array of int64, shape (2,), expected one whole number"),
+    ("solve/count", np.array(3.0), "solve/count: got an array of float64"),
     ("control/q", np.ones((401, 3)), "control/q: got shape (401, 3), expected shape (401, 2)"),
     ("control/u", None, "control/u: got nothing"), ("control/t", np.ones((2, 2)), "control/t: got shape (2, 2)"),
     ("control/u", np.ones((5, 2)), "control/t: got shape (401,), expected shape (6,)"),
@@ -260,6 +265,22 @@ class TestNumbers:
         assert [(item.setting.width, len(item.records)) for item in shown] == [(8, 2), (16, 2), (16, 2)]
         assert len({item.title for item in shown}) == 3
 
+    def test_another_loss_scale_stands_apart_and_is_said(self):
+        one = [simple(seed=s, settings={"loss_scale": 1.0} if s else {}) for s in (0, 1)]  # older records lack it
+        other = [simple(norm, s, n, settings={"loss_scale": 128}) for s in (0, 1)
+                 for norm, n in (("default", 90.0), ("seminorm", 45.0))]  # fmt: skip
+        shown = trainings([*one, *other])
+        assert [(item.title, item.setting.loss_scale, len(item.records)) for item in shown] == [
+            ("neural_cde", 1.0, 2), ("neural_cde, loss scale 128", 128.0, 4)
+        ]  # fmt: skip
+        assert shown[1].words == "reduced preset, rtol 1e-3, atol 1e-6, loss scale 128"
+        assert trainings(other)[0].title == "neural_cde, loss scale 128"  # also where all have it
+        assert [text for text in compare(made.run([*one, *other])).summary() if "128" in text] == [
+            "neural_cde, reduced preset, loss scale 128: backward evaluations under seminorm, against default: "
+            "50.0 % fewer (± 0.0, 2 seeds) in diffrax. Accuracy: 90 ± 0 % against 90 ± 0 % in diffrax (within the "
+            "spread of the seeds)."
+        ]  # fmt: skip
+
     @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=8), st.floats(-1e3, 1e3))
     def test_a_shift_moves_the_mean_and_not_the_spread(self, values, shift):
         one, two = spread(values), spread([value + shift for value in values])
@@ -337,6 +358,151 @@ class TestNumbers:
     def test_records_and_their_table_know_nothing_of_trainings(self):
         assert len(made.paper().to_pandas()) == 0
         assert repr(made.mixed()).count("24 trainings") == 1
+
+
+def long(epochs, norm="default", backend="diffrax", steps=None, final=0.9, step_s=1.0, seed=0):
+    """A training of so many epochs of 10 batches."""
+    settings = {"epochs": epochs, "batches_per_epoch": 10, "steps": 10 * epochs if steps is None else steps}
+    time = {"median_step_s": step_s}
+    return simple(norm, seed, 50.0, final, backend=backend, settings=settings, time=time)
+
+
+class TestLengths:
+    """Trainings of another number of epochs: their times can be compared, their metrics cannot."""
+
+    FOUND = (long(12, step_s=2.0), long(12, "seminorm", step_s=1.0), long(2, backend="torchdiffeq", step_s=8.0),
+             long(2, "seminorm", "torchdiffeq", final=0.4, step_s=5.0))  # fmt: skip
+
+    def test_every_table_says_how_long(self):
+        found = trainings(self.FOUND)
+        assert [item.title for item in found] == ["neural_cde, 12 epochs", "neural_cde, 2 epochs"]
+        ((_, table),) = paper_tables.tables(found)
+        ours = [row[0].text for row in table.rows if row[0].head and "published" not in row[0].text]
+        assert [text.rpartition(", ")[2] for text in ours] == ["12 epochs"] * 2 + ["2 epochs"] * 2
+        assert "Trainings of different lengths are here" in table.caption
+        assert "different lengths" not in paper_tables.tables(found[:1])[0][1].caption
+        titles = {id(r): item.title for item in found for r in item.records}
+        every = paper_tables.every(self.FOUND, titles)
+        assert {row[0].text for row in every.rows} == {"neural_cde, 12 epochs", "neural_cde, 2 epochs"}
+
+    def test_times_of_a_step_stand_side_by_side(self):
+        table = paper_tables.times(trainings(self.FOUND))
+        assert [cell.text for cell in table.rows[0]] == [
+            "neural_cde, 12 epochs in diffrax and 2 epochs in torchdiffeq", "default", "2 s", "–", "–", "8 s", "–", "–",
+            "4×",
+        ]  # fmt: skip
+        assert [cell.text for cell in table.rows[1]][-7:] == ["1 s", "2×", "–", "5 s", "1.6×", "–", "5×"]
+        assert len(table.rows) == 2
+        assert "trained for different lengths" in table.caption
+
+    def test_what_has_a_backend_in_common_or_differs_in_more_stays_apart(self):
+        both = [*self.FOUND, long(2)]
+        assert [len(row) for row in training_summary.side_by_side(trainings(both))] == [1, 1]
+        other = [self.FOUND[0], long(2, backend="torchdiffeq")]
+        other[1].rtol = 1e-5
+        assert [len(row) for row in training_summary.side_by_side(trainings(other))] == [1, 1]
+        three = [*self.FOUND, long(5, backend="mine")]
+        assert [len(row) for row in training_summary.side_by_side(trainings(three))] == [3]
+        assert "different lengths" not in paper_tables.times(trainings(both)).caption
+
+    def test_a_sentence_compares_norms_of_one_length(self):
+        (line,) = [text for text in compare(made.run(list(self.FOUND))).summary() if "Accuracy" in text]
+        assert "90 % against 90 % in diffrax after 12 epochs" in line
+        assert "40 % against 90 % in torchdiffeq after 2 epochs" in line
+        assert "after" not in next(t for t in compare(made.run(list(self.FOUND[:2]))).summary() if "Accuracy" in t)
+        lone = [long(12), long(2, "seminorm")]  # nothing to compare with
+        assert not [text for text in compare(made.run(lone)).summary() if "Accuracy" in text]
+
+    def test_a_training_cut_short_says_its_steps(self):
+        found = trainings([long(12), long(12, steps=6), long(40, steps=6, seed=1)])
+        assert [(item.title, len(item.records)) for item in found] == [
+            ("neural_cde, 12 epochs", 1), ("neural_cde, 6 steps", 2)
+        ]  # fmt: skip
+        assert (found[1].setting.epochs, found[1].setting.steps) == (None, 6)
+        assert long(1, steps=1).settings["steps"] == 1
+        assert trainings([long(1, steps=1), long(1)])[0].setting.length == "1 step"
+
+
+def solved(t0, t1, accepted=None, count=None, seed=0, norm="default"):
+    """A training whose last backward solves made these attempts."""
+    record = simple(norm, seed)
+    accepted = np.ones(len(t0), bool) if accepted is None else np.array(accepted)
+    record.arrays |= {"solve/backward/t0": np.array(t0), "solve/backward/t1": np.array(t1),
+                      "solve/backward/accepted": accepted}  # fmt: skip
+    if count is not None:
+        record.arrays["solve/count"] = np.array(count)
+    return record
+
+
+class TestHistograms:
+    """Two solves from t = 1 to 0: one step of 1, and two of 0.5."""
+
+    T0, T1 = [1.0, 1.0, 0.5], [0.0, 0.5, 0.0]
+    QUARTERS = np.linspace(0.0, 1.0, 5)
+
+    def test_evaluations_per_solve(self):
+        """By hand: 0.8, 0.7, 0.2, 1/9, 0, 0; 0.9, 0.85, 0.6, 5/9, 0.5, 0.5; 0.4, 0.35, 0.1, 1/18, 0, 0."""
+        record = solved(self.T0, self.T1, count=2)
+        found = paper_histograms.per_solve([record], paper_histograms.evaluated, self.QUARTERS)
+        assert found.tolist() == [8 / 2, 2 / 2, 5 / 2, 3 / 2]
+
+    @pytest.mark.parametrize("count", [None, 1, [1]])
+    def test_without_a_count_there_is_one_solve(self, count):
+        record = solved(self.T0, self.T1, count=count)
+        found = paper_histograms.per_solve([record], paper_histograms.evaluated, self.QUARTERS)
+        assert found.tolist() == [8, 2, 5, 3]
+
+    def test_rejected_steps_per_solve_of_all_seeds(self):
+        """Middles 0.5, 0.75 and 0.25, over 2 + 3 solves; the second seed rejected its last one alone."""
+        records = [solved(self.T0, self.T1, [False, False, True], 2), solved(self.T0, self.T1, [True, True, False], 3)]
+        found = paper_histograms.per_solve(records, paper_histograms.rejected, self.QUARTERS)
+        assert found.tolist() == [0, 1 / 5, 1 / 5, 1 / 5]
+
+    def test_single_precision_moves_nothing_over_an_edge_and_loses_nothing(self):
+        """A step of 20 from t = 28 to 8 and one of 8 to 0, in units whose bars end at 8; the last bar has the end."""
+        edges = np.linspace(0.0, 28.0, 8)  # bars of 4
+        exact = paper_histograms.per_solve([solved([28.0, 8.0], [8.0, 0.0])], paper_histograms.evaluated, edges)
+        below, above = np.nextafter(np.float32(8), [np.float32(0), np.float32(9)]).astype(float)
+        tiny = -1e-7
+        for t in (below, above):
+            record = solved([28.000001, t], [t, tiny])
+            found = paper_histograms.per_solve([record], paper_histograms.evaluated, edges)
+            assert found.tolist() == exact.tolist()
+            assert found.sum() == 12
+
+    def test_a_first_step_too_small_to_see_is_counted(self):
+        record = solved([1.0, 1.0 - 1e-7], [1.0 - 1e-7, 0.0])
+        found = paper_histograms.per_solve([record], paper_histograms.evaluated, self.QUARTERS)
+        assert found.sum() == 12
+        assert found[-1] == 6 + 1  # and the second step's at 0.8
+
+    @pytest.mark.parametrize(("count", "words"), [
+        (2, "mean of the last 2 training steps"), (None, "one solve of each training"),
+    ])  # fmt: skip
+    def test_a_chart_says_what_it_is_the_mean_of(self, count, words):
+        shown = view.build(compare(made.run([solved(self.T0, self.T1, [True, False, False], count)]))).paper
+        (chart,) = shown.groups["paper-evaluations"].charts
+        assert chart.label.startswith(f"neural_cde: evaluations per backward solve against t, {words}, a row")
+        assert chart.note == f"reduced preset, seed 0, {words}"
+        total = {2: 9, None: 18}[count]
+        assert f"<title>diffrax, default: {total} evaluations per backward solve</title>" in chart.svg
+        assert f">{total} per solve<" in chart.svg
+        heights = re.search(r'data-counts="([\d. ]+)"', chart.svg)[1].split()
+        assert len(heights) == paper_histograms.BINS
+        assert sum(map(float, heights)) == total
+        (chart,) = shown.groups["paper-rejections"].charts
+        assert f"<title>diffrax, default: {2 / (count or 1):g} rejected steps per backward solve</title>" in chart.svg
+
+    def test_counts_that_differ_are_a_range(self):
+        found = [solved(self.T0, self.T1, count=n, seed=s) for s, n in ((0, 2), (1, 20))]
+        (chart,) = view.build(compare(made.run(found))).paper.groups["paper-evaluations"].charts
+        assert chart.note == "reduced preset, seeds 0 and 1, mean of the last 2 to 20 training steps"
+
+    @pytest.mark.parametrize(("value", "text"), [
+        (0.0, "0"), (0.05, "0.05"), (1 / 3, "0.333"), (2.5, "2.5"), (12.34, "12.3"), (120.0, "120"), (1234.4, "1234"),
+    ])  # fmt: skip
+    def test_a_mean_in_few_digits(self, value, text):
+        assert paper_histograms.few(value) == text
 
 
 class TestPendulum:
@@ -424,17 +590,18 @@ class TestPage:
         said = f"{100 * cell.final.mean:.3g} ± {100 * cell.final.std:.3g}"
         assert f"diffrax, default: {said} accuracy, % at epoch 6" in titles
 
-    def test_a_histogram_counts_six_evaluations_an_attempt(self):
+    def test_a_histogram_means_six_evaluations_an_attempt(self):
         chart = made.shown("paper").paper.groups["paper-evaluations"].charts[0]
         records = [
             r
             for r in made.records()
             if (r.experiment, r.backend, r.norm, r.rtol) == ("neural_cde", "diffrax", "default", 1e-3)
         ]
-        attempts = sum(len(r.solved("backward")[0]) for r in records)
-        assert f"<title>diffrax, default: {6 * attempts} evaluations</title>" in chart.svg
-        counts = re.findall(r'data-counts="([\d ]+)"', chart.svg)
-        assert 6 * attempts in [sum(map(int, each.split())) for each in counts]
+        mean = 6 * sum(len(r.solved("backward")[0]) for r in records) / (made.SOLVES * len(records))
+        assert f"<title>diffrax, default: {mean:.3g} evaluations per backward solve</title>" in chart.svg
+        counts = re.findall(r'data-counts="([\d. ]+)"', chart.svg)
+        assert any(sum(map(float, each.split())) == pytest.approx(mean, rel=1e-2) for each in counts)
+        assert chart.note == "reduced preset, seeds 0, 1 and 2, mean of the last 3 training steps"
 
     def test_names_have_the_same_number_everywhere_on_a_page(self):
         """Or a switch of one part would hide another's curves."""
@@ -559,13 +726,14 @@ class TestInABrowser:
         box = chart.locator(".mark[data-counts]").first.bounding_box()
         tab.mouse.move(box["x"] + box["width"] * 0.35, box["y"] + box["height"] - 2)
         assert re.fullmatch(
-            r"diffrax, default: \d+ evaluations, t from \S+ to \S+ \(\d+ in all\)", tab.locator("#tip").text_content()
+            r"diffrax, default: [\d.]+ evaluations per backward solve, t from \S+ to \S+ \([\d.]+ in all\)",
+            tab.locator("#tip").text_content(),
         )
 
 
 def test_what_is_missing_is_said():
     shown = made.shown("all_failed").paper
-    assert shown.groups["paper-curves"].absent == ["symoden: no training ended."]
+    assert shown.groups["paper-curves"].absent == ["symoden: no training ended with a whole epoch."]
     bare = simple()
     bare.epochs = []
     shown = view.build(compare(made.run([bare]))).paper

@@ -63,7 +63,7 @@
     const box = at.getBoundingClientRect();
     const bar = within(Math.floor((event.clientX - box.x) / box.width * each.length), 0, each.length - 1);
     const edge = (k) => Number((+low + (high - low) * k / each.length).toPrecision(3));
-    return `${words.replace(/: \d+ /, `: ${each[bar]} `)}, t from ${edge(bar)} to ${edge(bar + 1)} (${words.match(/: (\d+) /)[1]} in all)`;
+    return `${words.replace(/: [\d.]+ /, `: ${each[bar]} `)}, t from ${edge(bar)} to ${edge(bar + 1)} (${words.match(/: ([\d.]+) /)[1]} in all)`;
   };
   const show = (chart, point, event) => {
     const text = barUnder(point, event);

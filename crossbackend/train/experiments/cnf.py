@@ -18,7 +18,7 @@ MARGIN = 0.05
 
 
 class Flow(Experiment):
-    """FFJORD's flow with Hutchinson's estimator, one vector a solve (section 4.2)."""
+    """FFJORD's flow with Hutchinson's estimator, one vector a solve (section 3.2)."""
 
     name = "cnf"
     problem = "cnf"

@@ -14,7 +14,7 @@ from crossbackend.train.experiment import Arrays, Experiment, Preset, Samples
 
 
 class NeuralCDE(Experiment):
-    """dz = F(z) dX on the linear interpolation of a series, whose knots are breakpoints (section 4.1)."""
+    """dz = F(z) dX on the linear interpolation of a series, whose knots are breakpoints (section 3.1)."""
 
     name = "neural_cde"
     problem = "neural_cde"
@@ -23,7 +23,8 @@ class NeuralCDE(Experiment):
     presets: ClassVar = {
         "reduced": Preset(
             epochs=12, batch_size=45, rtol=1e-3, atol=1e-6, optimiser=Optimiser("adam", 5e-3, 1e-4),
-            model={"hidden": 16, "width": 24, "layers": 2}, data={"name": "JapaneseVowels"},
+            model={"hidden": 32, "width": 32, "layers": 3}, data={"name": "JapaneseVowels"},
+            problem="neural_cde_relu",
         ),
         "paper": Preset(
             epochs=200, batch_size=1024, rtol=1e-3, atol=1e-6, optimiser=Optimiser("adam", 1.6e-3, 0.01),
@@ -38,7 +39,12 @@ class NeuralCDE(Experiment):
 
         if preset.data["name"] == "JapaneseVowels":
             found = datasets.japanese_vowels()
-            parts = [(list(part.inputs), part.labels) for part in (found.train, found.test)]
+            every = np.concatenate(found.train.inputs)  # Speech Commands comes standardised too
+            mean, spread = every.mean(axis=0), every.std(axis=0)
+            parts = [
+                ([(series - mean) / spread for series in part.inputs], part.labels)
+                for part in (found.train, found.test)
+            ]
         else:
             if folder is None:
                 fix = "Write --data FOLDER, the extracted speech_commands_v0.02 archive (docs/data.md)."

@@ -14,7 +14,7 @@ from crossbackend.train.experiment import Arrays, Experiment, Preset, Samples
 
 
 class SymODEN(Experiment):
-    """The Hamiltonian of the double pendulum, learned from trajectories under constant torques (section 4.3)."""
+    """The Hamiltonian of the double pendulum, learned from trajectories under constant torques (section 3.3)."""
 
     name = "symoden"
     problem = "symoden"
@@ -22,7 +22,7 @@ class SymODEN(Experiment):
     norms = ("default", "mixed-seminorm", "seminorm", "as-released")
     presets: ClassVar = {
         "reduced": Preset(
-            epochs=12, batch_size=256, rtol=1e-4, atol=1e-4, optimiser=Optimiser("adamw", 5e-3, 0.01),
+            epochs=16, batch_size=256, rtol=1e-4, atol=1e-4, optimiser=Optimiser("adamw", 5e-3, 0.01),
             model={"mass": (48, 48, 48), "potential": (48, 48), "push": (32, 32)},
             data={"name": "double pendulum", "trajectories": 32},
         ),
