@@ -45,7 +45,7 @@ paper: setup
 	$(RUN) train cnf --seeds 3 --jobs $(JOBS) --no-report --out $(PAPER)
 	$(RUN) train cnf --backend diffrax --seeds 3 --width 4 --width 16 --jobs $(JOBS) --no-report --out $(PAPER)
 	$(RUN) train symoden --backend diffrax --seeds 3 --jobs $(JOBS) --no-report --out $(PAPER)
-	$(RUN) train symoden --backend torchdiffeq --seeds 3 --epochs 2 --jobs $(JOBS) --no-report --out $(PAPER)
+	$(RUN) train symoden --backend torchdiffeq --seeds 3 --epochs 1 --jobs $(JOBS) --no-report --out $(PAPER)
 	$(RUN) report $(PAPER) --figures
 
 report: setup

@@ -25,7 +25,7 @@ NORMS = ("default", "seminorm", "mixed-seminorm")
 _EXPERIMENTS = {"neural_cde": 0, "cnf": 1, "symoden": 2}
 _BESIDE = ("batch_size", "train_size", "test_size", "stepping")
 """Settings that keep two trainings from being repeats of each other, beside the model's and the data's name."""
-_TIMES = ("median_step_s", "median_forward_s", "median_backward_s", "compile_s", "total_s")
+_TIMES = ("median_step_s", "median_forward_s", "median_backward_s", "total_s")
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class TrainingCell:
     changed : Spread
         The metric minus the default's, seed by seed.
     time : dict of str to float or None
-        Medians over the seeds, in seconds.
+        Medians over the seeds, in seconds; `compile_s` is the largest.
     """
 
     setting: Setting
@@ -250,7 +250,9 @@ def _cell(setting: Setting, records: Sequence[TrainingRecord], default: Sequence
         of("forward_nfe_per_batch"), of("backward_nfe_per_batch"), of("forward_nfe_total"), of("backward_nfe_total"),
         saved=spread(_saved(own, base) for own, base in pairs),
         changed=spread(_difference(own.final, base.final) for own, base in pairs if own.metric == base.metric),
-        time={name: _median(record.time.get(name) for record in ended) for name in _TIMES},
+        # The seeds of one process share what the first of them compiled.
+        time={name: _median(record.time.get(name) for record in ended) for name in _TIMES}
+        | {"compile_s": max((s for record in ended if (s := record.time.get("compile_s")) is not None), default=None)},
     )  # fmt: skip
 
 

@@ -153,7 +153,8 @@ def times(found: Sequence[Trainings]) -> Table:
     caption = (
         "Seconds per training step: medians over the seeds of the medians over the steps, forward and backward pass "
         "below. Default / this: how many times as long a step takes under the norm default; the paper says that its "
-        "seminorm roughly halves the time. Compare within this run; absolute times from a shared machine mean little."
+        "seminorm roughly halves the time. Compile: once for all seeds. Compare within this run; absolute times from a "
+        "shared machine mean little."
     )
     if any(len(row) > 1 for row in rows):
         caption += " Where backends trained for different lengths and nothing else differs, they share a row."

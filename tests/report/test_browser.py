@@ -25,6 +25,7 @@ def visit(chromium, written):
     def visit(path, **options):
         options.setdefault("viewport", {"width": 1280, "height": 900})
         context = chromium.new_context(accept_downloads=True, **options)
+        context.set_default_timeout(180_000)  # ms; a machine that is busy or slow is no defect of the page
         tab = context.new_page()
         tab.said, tab.asked = [], []
         tab.on("console", lambda message: tab.said.append(message.text))
@@ -410,6 +411,7 @@ def test_the_page_as_it_stands_lets_nothing_load(chromium, written, tmp_path):
         text = written("full", ".html").read_text(encoding="utf-8")
         (tmp_path / "page.html").write_text(text.replace("</main>", spoiled + "</main>"), encoding="utf-8")
         tab = chromium.new_page()
+        tab.set_default_timeout(180_000)
         said = []
         tab.on("console", lambda message: said.append(message.text))
         tab.goto((tmp_path / "page.html").as_uri())
