@@ -141,8 +141,9 @@ def _list(args: argparse.Namespace) -> dict[str, Any] | None:
         about = [{"name": p.name, "description": p.description, "source": p.source} for p in problems]
         return {"problems": about, "backends": backends, "norms": norm_names()}
     print("Problems")
+    column = max(len(problem.name) for problem in problems) + 2
     for problem in problems:
-        words = textwrap.wrap(f"{problem.name:16}{problem.description}", 110, subsequent_indent=" " * 16)
+        words = textwrap.wrap(f"{problem.name:{column}}{problem.description}", 110, subsequent_indent=" " * column)
         print(textwrap.indent("\n".join(words), "  "))
     print("Backends")
     for name, missing in backends.items():
