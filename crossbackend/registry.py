@@ -48,18 +48,24 @@ def get(name: str) -> Backend:
     return cast(Backend, backend)
 
 
-def versions(name: str) -> dict[str, str]:
+def versions(name: str, training: bool = False) -> dict[str, str]:
     """Return the installed versions of the packages that a backend's records depend on, crossbackend among them.
 
-    A package that is not installed is left out.
+    Those of a training depend on more (`training_distributions`). A package that is not installed is left out.
     """
     found = {}
-    for distribution in ("crossbackend", *get(name).distributions):
+    more = training_distributions(name) if training else ()
+    for distribution in ("crossbackend", *get(name).distributions, *more):
         try:
             found[distribution] = version(distribution)
         except PackageNotFoundError:
             continue
     return found
+
+
+def training_distributions(name: str) -> tuple[str, ...]:
+    """Return the packages that a backend's training needs beside the backend's own."""
+    return tuple(getattr(get(name), "training_distributions", ()))
 
 
 def missing(name: str) -> tuple[str, ...]:

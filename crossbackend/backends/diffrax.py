@@ -370,6 +370,7 @@ class DiffraxBackend:
     name = "diffrax"
     library = "jax"
     distributions = ("diffrax", "equinox", "jax", "jaxlib")
+    training_distributions = ("optax",)
 
     def declines(self, problem: Problem, plan: Plan) -> str | None:
         """Return why not: no a_t, a missing port, a matched cell in float32, a GPU that is not there."""

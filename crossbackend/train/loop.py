@@ -21,6 +21,7 @@ from crossbackend.training_record import TrainingRecord
 
 CURVES = ("loss", "forward_nfe", "backward_nfe", "forward_rejected", "backward_rejected", "forward_s", "backward_s",
           "step_s")  # fmt: skip
+PASSES = ("forward", "backward")
 SOLVES = 20
 """Solves at the end of a training whose attempts are kept."""
 CHECKPOINT_S = 30.0
@@ -108,6 +109,7 @@ class Training:
         checkpoint.refuse_other_settings(self.record.name, found.about["settings"], dict(settings))
         self.stepper.restore(_under("state/", found.arrays))
         self.curves = {name: found.arrays[f"curve/{name}"].tolist() for name in CURVES}
+        self.attempts = _split(_under("solve/", found.arrays))
         self.record.epochs = found.about["epochs"]
         self.before = found.about["seconds"]
 
@@ -177,13 +179,16 @@ class Training:
         self.kept = time.monotonic()
         arrays = {f"state/{name}": leaf for name, leaf in self.stepper.state().items()}
         arrays |= {f"curve/{name}": np.array(curve) for name, curve in self.curves.items()}
+        arrays |= self._solves()
+        for number, name in enumerate(PASSES):
+            arrays[f"solve/{name}/lengths"] = np.array([len(both[number]) for both in self.attempts])
         about = {"settings": dict(settings), "epochs": self.record.epochs, "seconds": self._seconds()}
         checkpoint.write(checkpoint.path(self.folder, self.record.name), Checkpoint(about, arrays))
 
     def _solves(self) -> dict[str, np.ndarray]:
         """Return where in t the last solves' steps lie, and how many solves they are of."""
         found = {"solve/count": np.array(len(self.attempts))}
-        for number, name in enumerate(("forward", "backward")):
+        for number, name in enumerate(PASSES):
             arrays = _attempts([both[number] for both in self.attempts])
             found |= {f"solve/{name}/{key}": values for key, values in arrays.items()}
         return found
@@ -210,13 +215,23 @@ class Training:
         record.arrays |= self._solves()
         record.arrays |= self.experiment.after(params)
         record.machine = machine.facts()
-        record.versions = registry.versions(record.backend)
+        record.versions = registry.versions(record.backend, training=True)
 
 
 def _attempts(solves: list[Any]) -> dict[str, np.ndarray]:
     """Return the attempts of several solves, one after the other."""
     rows = np.array([row for solve in solves for row in solve], dtype=float).reshape(-1, 3)
     return {"t0": rows[:, 0], "t1": rows[:, 1], "accepted": rows[:, 2].astype(bool)}
+
+
+def _split(stored: Mapping[str, np.ndarray]) -> list[Any]:
+    """Return the attempts of each solve, forward and backward, as a checkpoint holds them."""
+    passes = []
+    for name in PASSES:
+        rows = list(zip(*(stored[f"{name}/{key}"].tolist() for key in ("t0", "t1", "accepted")), strict=True))
+        ends = np.cumsum(stored[f"{name}/lengths"], dtype=int)
+        passes.append([rows[end - length : end] for end, length in zip(ends, stored[f"{name}/lengths"], strict=True)])
+    return list(zip(*passes, strict=True))
 
 
 def _narrow(values: np.ndarray) -> np.ndarray:

@@ -32,9 +32,6 @@ from crossbackend.train.experiments import named, preset
 from crossbackend.train.job import Job
 from crossbackend.training_record import TrainingRecord
 
-EXTRA = {"optax": "diffrax"}
-"""Packages that a backend's training needs beside the backend's own."""
-
 
 @dataclass
 class Options:
@@ -99,8 +96,8 @@ def _check(jobs: Sequence[Job], options: Options) -> None:
         for package in lacking:
             fix = f"Install crossbackend[{backend}]."
             mistakes.append(Mistake("--backend", f"{backend} without {package}", "its libraries installed", fix))
-        for package, needed in EXTRA.items():
-            if needed == backend and find_spec(package) is None:
+        for package in registry.training_distributions(backend) if backend in registry.names() else ():
+            if find_spec(package) is None:
                 fix = "Install crossbackend[paper]."
                 mistakes.append(Mistake("--backend", f"{backend} without {package}", "its optimisers installed", fix))
         if backend.partition(":")[0] in registry.names() and not hasattr(registry.get(backend), "stepper"):

@@ -65,7 +65,7 @@ class Lane:
         """Return everything that decides the curve."""
         record.settings = self.settings
         facts = ("experiment", "problem", "preset", "backend", "norm", "dtype", "device", "seed", "rtol", "atol")
-        versions = {"versions": registry.versions(self.job.backend)}
+        versions = {"versions": registry.versions(self.job.backend, training=True)}
         return {name: getattr(record, name) for name in facts} | self.settings | versions
 
     def _paths(self, record: TrainingRecord) -> list[Path]:

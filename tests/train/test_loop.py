@@ -89,7 +89,7 @@ def same(found, wanted):
     bare = lambda rows: [{k: v for k, v in row.items() if k != "seconds"} for row in rows]  # noqa: E731
     assert bare(found.epochs) == bare(wanted.epochs)
     assert (found.status, found.message, found.steps) == (wanted.status, wanted.message, wanted.steps)
-    names = {name for name in wanted.arrays if name.removeprefix("curve/") not in SECONDS and "solve/" not in name}
+    names = {name for name in wanted.arrays if name.removeprefix("curve/") not in SECONDS}
     for name in names:
         np.testing.assert_array_equal(found.arrays[name], wanted.arrays[name], err_msg=name)
         assert found.arrays[name].dtype == wanted.arrays[name].dtype
@@ -247,8 +247,14 @@ class TestOtherSettings:
         lab.train("torchdiffeq")
         self._refused(lab, ["steps: got 2, expected 6, as it was begun"], steps=2)
         versions = registry.versions("torchdiffeq")
-        lab.patch.setattr(worker.registry, "versions", lambda name: versions | {"torch": "9.9"})
+        lab.patch.setattr(worker.registry, "versions", lambda name, training: versions | {"torch": "9.9"})
         self._refused(lab, ["versions.torch: got '9.9'"])
+
+    def test_name_the_optimisers_package_too(self):
+        pytest.importorskip("optax")
+        both = [registry.versions("diffrax", training=training) for training in (True, False)]
+        assert set(both[0]) - set(both[1]) == {"optax"}
+        assert registry.training_distributions("torchdiffeq") == ()
 
     def test_begin_anew_with_force(self, lab):
         lab.train("torchdiffeq")
