@@ -204,7 +204,7 @@ class DiffraxCompiled:
         if clip is not None:
             t = jnp.clip(t, *clip)
         dy = self.bound.field(t, y, self._merge(self.bound.params, used), data_of(integers))
-        if eyes is not None:
+        if eyes is not None and eyes.field is not None:
             eyes.field(t, y, dy)
         return dy
 

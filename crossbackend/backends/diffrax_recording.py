@@ -110,9 +110,9 @@ def controllers() -> SimpleNamespace:
 
 @dataclass(frozen=True)
 class Eyes:
-    """How a program that counts sees: `field(t, y, dy)` at every evaluation, and a wrapper for each controller."""
+    """How a program that counts sees: `field(t, y, dy)` at every evaluation or none, a wrapper for each controller."""
 
-    field: Callable[[Any, Any, Any], None]
+    field: Callable[[Any, Any, Any], None] | None
     controllers: tuple[Callable[[Any], Any], Callable[[Any], Any]]
 
 

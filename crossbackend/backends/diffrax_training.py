@@ -1,4 +1,4 @@
-"""Training on diffrax: BacksolveAdjoint and optax, compiled once for all batches, counts through host callbacks."""
+"""Training on diffrax: BacksolveAdjoint and optax, compiled once for all batches, one host callback an attempt."""
 
 from __future__ import annotations
 
@@ -14,18 +14,33 @@ from crossbackend import ops, tree
 from crossbackend.backends.diffrax_recording import Eyes
 from crossbackend.backends.training import Counts, Optimiser, SolveFailed, Step
 
+STAGES = 6
+"""Evaluations of an attempt of Dopri5; a seventh is the last accepted step's, unless a solve or a jump begins here."""
+FIRST_STEP = 2
+"""Evaluations of Hairer's rule for a first step."""
+
 
 @cache
 def counting() -> Any:
-    """Return a controller that tells a host callback of every attempt, made when diffrax is first needed."""
+    """Return a controller that tells a host callback of every attempt, made when diffrax is first needed.
+
+    The callback is given (t0, t1, accepted, evaluations): how many an attempt takes follows from where it begins, so
+    that the field itself need not call back. diffrax evaluates f at t0 again in every attempt from a solve's start or
+    from a jump on, until one is accepted (0.7.2: `made_jump` stays as it is after a rejection). `restarts` are the
+    times at which BacksolveAdjoint begins anew with the last interval's controller state; `first` is what choosing a
+    first step costs.
+    """
     import diffrax
     import jax
+    import jax.numpy as jnp
 
     abstract: Any = diffrax.AbstractAdaptiveStepSizeController
 
     class Counting(abstract):
         inner: Any
-        note: Callable[[Any, Any, Any], None]
+        first: int
+        restarts: Any
+        note: Callable[[Any, Any, Any, Any], None]
 
         @property
         def rtol(self) -> Any:
@@ -40,15 +55,21 @@ def counting() -> Any:
             return self.inner.norm
 
         def wrap(self, direction: Any) -> Any:
-            return Counting(self.inner.wrap(direction), self.note)
+            return Counting(self.inner.wrap(direction), self.first, self.restarts, self.note)
 
-        def init(self, *args: Any) -> Any:
-            return self.inner.init(*args)
+        def init(self, terms: Any, t0: Any, *args: Any) -> Any:
+            t1, state = self.inner.init(terms, t0, *args)
+            begins = jnp.asarray(True)
+            return t1, (state, jnp.asarray(t0), begins, begins, begins)
 
         def adapt_step_size(self, t0: Any, t1: Any, *args: Any) -> Any:
-            out = self.inner.adapt_step_size(t0, t1, *args)
-            jax.debug.callback(self.note, t0, t1, out[0])
-            return out
+            *others, (state, expected, fresh, begins, went_on) = args
+            begins = begins | (went_on & jnp.any(t0 == self.restarts))
+            fresh = fresh | begins | (t0 != expected)  # ClipStepSizeController steps over a jump by itself
+            accepted, t0_next, t1_next, jumped, state, result = self.inner.adapt_step_size(t0, t1, *others, state)
+            jax.debug.callback(self.note, t0, t1, accepted, STAGES + fresh + begins * self.first)
+            state = state, t0_next, fresh & ~accepted, jnp.zeros_like(begins), accepted
+            return accepted, t0_next, t1_next, jumped, state, result
 
     return Counting
 
@@ -85,17 +106,21 @@ class DiffraxStepper:
     # The programs, to be traced.
 
     def _forward(self, params: Any, data: Any, rtol: Any, atol: Any) -> Any:
-        import jax
-
-        wrap = lambda inner: counting()(inner, self._attempted)  # noqa: E731
-        # The time is passed on although no one reads it: without an argument, JAX takes the callback out of a scan.
-        look = lambda t, *_: jax.debug.callback(lambda _: self.counts.evaluated(), t)  # noqa: E731
-        eyes = Eyes(look, (wrap, wrap))
+        plan = self.compiled.plan
+        first = FIRST_STEP if plan.stepping == "matched" and plan.first_step is None else 0
+        inner_times = self.compiled.bound.convert(
+            -np.asarray(self.compiled.problem.ts[1:-1])
+        )  # backwards, t is negated
+        wraps = [
+            lambda inner, at=at: counting()(inner, first, at, self._attempted) for at in (inner_times[:0], inner_times)
+        ]
+        eyes = Eyes(None, (wraps[0], wraps[1]))
         (loss, _, _), kept = self.compiled.forward(params, data, rtol, atol, eyes)
         return loss, self._finite((loss, kept[2])), kept
 
-    def _attempted(self, t0: Any, t1: Any, accepted: Any) -> None:
+    def _attempted(self, t0: Any, t1: Any, accepted: Any, evaluations: Any) -> None:
         """Note an attempt; the times of the backward solve arrive negated."""
+        self.counts.evaluated(int(evaluations))
         sign = -1.0 if self.counts.now else 1.0
         self.counts.attempted(sign * float(t0), sign * float(t1), bool(accepted))
 

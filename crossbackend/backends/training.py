@@ -46,9 +46,9 @@ class Counts:
         """Begin a forward pass from nothing."""
         self.now, self.nfe, self.rejected, self.attempts = 0, [0, 0], [0, 0], ([], [])
 
-    def evaluated(self) -> None:
-        """Note an evaluation of the vector field."""
-        self.nfe[self.now] += 1
+    def evaluated(self, times: int = 1) -> None:
+        """Note evaluations of the vector field."""
+        self.nfe[self.now] += times
 
     def attempted(self, t0: float, t1: float, accepted: bool) -> None:
         """Note an attempted step, in the problem's time."""
