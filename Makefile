@@ -7,10 +7,11 @@ OUT ?= reports/latest
 PAPER ?= reports/paper
 # Processes that share the tests, and the trainings.
 JOBS ?= 2
+JULIA ?= julia
 # What the report compares: each library's own norms, and the paper's seminorm handed to all three.
 NORMS := --norm default --norm seminorm --norm native:mixed-seminorm
 
-.PHONY: help compare paper test test-fast lint format report index example bench bench-report bench-train clean setup
+.PHONY: help compare paper test test-fast test-julia lint format report index example bench bench-report bench-train clean setup
 
 help:
 	@echo "make compare    run the gallery on all backends into $(OUT)/ and write its report (index.html, report.pdf)"
@@ -20,6 +21,7 @@ help:
 	@echo "make example    run the gallery into reports/example/, the committed example, with its figures"
 	@echo "make test       run all tests"
 	@echo "make test-fast  run the tests that need no long solves"
+	@echo "make test-julia run the tests of julia/ in Julia itself (JULIA=/path/to/julia)"
 	@echo "make lint       check style, types and formatting"
 	@echo "make bench      like compare, timed by the full protocol (20 repeats or 2 s a cell)"
 	@echo "make bench-report  what a report of 144, 360 and 5 000 records costs"
@@ -43,7 +45,7 @@ paper: setup
 	$(RUN) train neural_cde --seeds 3 --jobs $(JOBS) --no-report --out $(PAPER)
 	$(RUN) train neural_cde --backend diffrax --rtol 1e-4 --seeds 3 --jobs $(JOBS) --no-report --out $(PAPER)
 	$(RUN) train cnf --seeds 3 --jobs $(JOBS) --no-report --out $(PAPER)
-	$(RUN) train cnf --backend diffrax --seeds 3 --width 4 --width 16 --jobs $(JOBS) --no-report --out $(PAPER)
+	$(RUN) train cnf --backend diffrax --seeds 3 --width 4 --width 12 --jobs $(JOBS) --no-report --out $(PAPER)
 	$(RUN) train symoden --backend diffrax --seeds 3 --jobs $(JOBS) --no-report --out $(PAPER)
 	$(RUN) train symoden --backend torchdiffeq --seeds 3 --epochs 1 --jobs $(JOBS) --no-report --out $(PAPER)
 	$(RUN) report $(PAPER) --figures
@@ -73,6 +75,10 @@ test: setup
 
 test-fast: setup
 	$(PYTEST) -m "not slow"
+
+# Julia's own tests of the package that exported problems carry; the round trips are in `make test`.
+test-julia:
+	$(JULIA) --startup-file=no julia/test/runtests.jl
 
 lint: setup
 	$(VENV)/bin/ruff check .

@@ -34,7 +34,7 @@ def test_every_experiment_is_trained_under_every_norm_with_three_seeds_on_both_b
 
 
 def test_the_flow_has_three_widths_and_the_neural_cde_two_tolerances(paper):
-    assert {r.width for r in paper.training if r.experiment == "cnf"} == {4, 8, 16}
+    assert {r.width for r in paper.training if r.experiment == "cnf"} == {4, 8, 12}
     assert {r.rtol for r in paper.training if r.experiment == "neural_cde"} == {1e-3, 1e-4}
 
 
