@@ -4,8 +4,9 @@
 jax is imported inside `trace` and `lower` only; the program that comes out never needs it.
 """
 
+from crossbackend.lowering.julia import JuliaProgram, lower_julia
 from crossbackend.lowering.program import Program, lower
 from crossbackend.lowering.trace import Traced, trace
 from crossbackend.lowering.unsupported import UnsupportedPrimitive
 
-__all__ = ["Program", "Traced", "UnsupportedPrimitive", "lower", "trace"]
+__all__ = ["JuliaProgram", "Program", "Traced", "UnsupportedPrimitive", "lower", "lower_julia", "trace"]

@@ -10,32 +10,37 @@ from typing import Any
 
 import numpy as np
 
+from crossbackend.lowering import julia_forms as forms
 from crossbackend.lowering import runtime, scalars
 from crossbackend.lowering.nodes import (
+    ATOM,
     ELEMENT,
     FOLD_LIMIT,
     LITERAL,
     NAME,
+    PASS,
     PRODUCT,
     SUM,
+    UNARY,
     Block,
+    Form,
     Node,
     Op,
     Value,
-    call,
     index_source,
+    infix,
 )
 from crossbackend.lowering.plain import is_plain
 
-UNPACK = call("unpack", 1, "list")
-AS_FLOAT = call("as_float", 1, "float")
-AS_INT = call("int", 1)
-AS_BOOL = call("bool", 1)
-NEGATE = Op("-{0}", 7, 7, word="neg")
-ADD = Op("{0} + {1}", SUM, (SUM, SUM + 1), word="add")
-SUBTRACT = Op("{0} - {1}", SUM, (SUM, SUM + 1), word="sub")
-MULTIPLY = Op("{0} * {1}", PRODUCT, (PRODUCT, PRODUCT + 1), word="mul")
-DIVIDE = Op("{0} / {1}", PRODUCT, (PRODUCT, PRODUCT + 1), raises=True, word="div")
+UNPACK = Op("unpack({0})", word="list", julia=PASS)
+AS_FLOAT = Op("as_float({0})", word="float", julia=forms.converted("f", "Float64"))
+AS_INT = Op("int({0})", word="int", julia=forms.converted("i", "Int64"))
+AS_BOOL = Op("bool({0})", word="bool", julia=forms.converted("b", "!iszero"))
+NEGATE = Op("-{0}", UNARY, UNARY, word="neg", julia=Form("~-{0}", UNARY, UNARY))
+ADD = infix("+", "add", SUM)
+SUBTRACT = infix("-", "sub", SUM)
+MULTIPLY = infix("*", "mul", PRODUCT)
+DIVIDE = infix("/", "div", PRODUCT, raises=True)
 
 NAMESPACE = {"np": np, "rt": runtime, **vars(scalars.NUMPY)}
 
@@ -207,7 +212,8 @@ class Builder:
         natural = dtype in (np.float64, np.int64, np.bool_)
         kind = "" if natural else f", np.{dtype.name}"
         tail = "" if cells.ndim == 1 else f".reshape({', '.join(map(str, cells.shape))})"
-        return self.node(Op(f"np.array([{places}]{kind}){tail}", word="packed"), list(cells.flat), cells.shape, dtype)
+        op = Op(f"np.array([{places}]{kind}){tail}", word="packed", julia=forms.packed(cells.shape, dtype))
+        return self.node(op, list(cells.flat), cells.shape, dtype)
 
     def full(self, value: Value) -> Node:
         """Return a value as one array that has exactly the value's shape."""
@@ -222,8 +228,11 @@ class Builder:
             return self.reshape(node, value.shape)
         if node.literal is not None and node.cell:
             name = value.dtype.name if value.dtype != np.bool_ else "bool_"
-            return self.node(Op(f"np.full({value.shape}, {{0}}, np.{name})"), (node,), value.shape, value.dtype)
-        return self.node(Op(f"rt.spread({{0}}, {value.shape})", word="spread"), (node,), value.shape, value.dtype)
+            op = Op(f"np.full({value.shape}, {{0}}, np.{name})", julia=Form(f"fill({{0}}, {forms.sizes(value.shape)})"))
+            return self.node(op, (node,), value.shape, value.dtype)
+        julia = Form(f"rt.spread({{0}}, {forms.sizes(value.shape)})")
+        op = Op(f"rt.spread({{0}}, {value.shape})", word="spread", julia=julia)
+        return self.node(op, (node,), value.shape, value.dtype)
 
     def reshape(self, node: Node, shape: tuple[int, ...]) -> Node:
         """Return a node's array in another shape."""
@@ -232,14 +241,17 @@ class Builder:
         inner = node.args[0] if node.op.word == "reshaped" and node.args else node
         if inner.shape == shape:
             return inner
-        op = Op(f"{{0}}.reshape({', '.join(map(str, shape)) or '()'})", needs=10, fresh=False, word="reshaped")
+        source, julia = f"{{0}}.reshape({', '.join(map(str, shape)) or '()'})", forms.reshaped(inner.shape, shape)
+        op = Op(source, needs=ATOM, fresh=False, word="reshaped", julia=julia)
         return self.node(op, (inner,), shape, inner.dtype)
 
     def pick(self, node: Node, axes: set[int]) -> Node:
         """Return what a slice gave without the given axes of size 1: `x[3:4]` becomes `x[3]`."""
-        source = [first if axis in axes else part for axis, (first, part) in enumerate(node.note)]
+        source = [cut.first if axis in axes else cut.source for axis, cut in enumerate(node.note)]
+        julia = [cut.julia_first if axis in axes else cut.julia for axis, cut in enumerate(node.note)]
         shape = tuple(n for axis, n in enumerate(node.shape) if axis not in axes)
-        op = Op(f"{{0}}{index_source(source)}", needs=node.op.needs, fresh=False, word="part")
+        needs = node.op.needs
+        op = Op(f"{{0}}{index_source(source)}", needs=needs, fresh=False, word="part", julia=forms.index(julia, needs))
         return self.node(op, node.args, shape, node.dtype)
 
     # --- arithmetic on cells, with the folding that changes no value ---

@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from crossbackend.lowering import julia_forms as forms
 from crossbackend.lowering.builder import Builder
 from crossbackend.lowering.flat import Equation
-from crossbackend.lowering.maths_cells import AND_CELL, OR_CELL, extreme
+from crossbackend.lowering.maths_cells import LOGIC, extreme
 from crossbackend.lowering.moves_arrays import only, transpose
-from crossbackend.lowering.nodes import ATOM, PRODUCT, Node, Op, Value
+from crossbackend.lowering.nodes import ATOM, PRODUCT, Form, Node, Op, Value, infix
 
-MATMUL = Op("{0} @ {1}", PRODUCT, (PRODUCT, PRODUCT + 1), word="dot")
+MATMUL = Op("{0} @ {1}", PRODUCT, (PRODUCT, PRODUCT + 1), word="dot", julia=forms.product)
+OUTER = infix("*", "outer", PRODUCT)
 
 
 def dims_of(eqn: Equation) -> tuple[tuple[int, ...], ...]:
@@ -57,7 +59,7 @@ def outer(b: Builder, eqn: Equation, m: Node, n: Node, *dims: tuple[int, ...]) -
         lead = n.shape[: len(right_batch)]
         target = lead + (1,) * len(left_free) + n.shape[len(right_batch) :]
         n = b.reshape(n, target) if lead else n
-    return b.node(Op("{0} * {1}", PRODUCT, (PRODUCT, PRODUCT + 1), word="outer"), (m, n), out.shape, out.dtype)
+    return b.node(OUTER, (m, n), out.shape, out.dtype)
 
 
 def cell_dot(b: Builder, eqn: Equation, x: Value, y: Value) -> list[Value]:
@@ -82,13 +84,14 @@ def cell_dot(b: Builder, eqn: Equation, x: Value, y: Value) -> list[Value]:
 # --- reductions ---
 
 EMPTY = {"reduce_max": -math.inf, "reduce_min": math.inf}
+# name -> (NumPy's method, Julia's function)
 METHODS = {
-    "reduce_sum": "sum",
-    "reduce_prod": "prod",
-    "reduce_max": "max",
-    "reduce_min": "min",
-    "reduce_and": "all",
-    "reduce_or": "any",
+    "reduce_sum": ("sum", "sum"),
+    "reduce_prod": ("prod", "prod"),
+    "reduce_max": ("max", "maximum"),
+    "reduce_min": ("min", "minimum"),
+    "reduce_and": ("all", "all"),
+    "reduce_or": ("any", "any"),
 }
 
 
@@ -106,7 +109,8 @@ def array_reduce(b: Builder, eqn: Equation, x: Value) -> list[Value]:
     inside = "" if len(axes) == len(x.shape) else (str(axes[0]) if len(axes) == 1 else str(axes))
     if eqn.name in ("reduce_sum", "reduce_prod") and out.dtype in (np.int32, np.uint32):
         inside += ("" if not inside else ", ") + f"dtype=np.{out.dtype.name}"
-    op = Op(f"{{0}}.{METHODS[eqn.name]}({inside})", needs=ATOM, word=METHODS[eqn.name])
+    method, julia = METHODS[eqn.name]
+    op = Op(f"{{0}}.{method}({inside})", needs=ATOM, word=method, julia=forms.reduced(julia, axes, x.shape, out.shape))
     return only(eqn, b.node(op, (node,), out.shape, out.dtype))
 
 
@@ -121,8 +125,8 @@ def cell_reduce(b: Builder, eqn: Equation, x: Value) -> list[Value]:
         "reduce_prod": b.multiply,
         "reduce_max": lambda p, q: extreme(b, "max", p, q, out.dtype),
         "reduce_min": lambda p, q: extreme(b, "min", p, q, out.dtype),
-        "reduce_and": lambda p, q: b.scalar(AND_CELL, (p, q), out.dtype),
-        "reduce_or": lambda p, q: b.scalar(OR_CELL, (p, q), out.dtype),
+        "reduce_and": lambda p, q: b.scalar(LOGIC["and"][1], (p, q), out.dtype),
+        "reduce_or": lambda p, q: b.scalar(LOGIC["or"][1], (p, q), out.dtype),
     }[eqn.name]
     cells = np.empty(len(rows), object)
     for i, row in enumerate(rows):
@@ -138,28 +142,32 @@ def array_argument(b: Builder, eqn: Equation, x: Value) -> list[Value]:
     (axis,) = eqn.params["axes"]
     out = eqn.outputs[0]
     tail = "" if out.dtype == np.int64 else f".astype(np.{out.dtype.name})"
-    op = Op(f"{{0}}.{eqn.name}({int(axis)}){tail}", needs=ATOM, word="index")
+    julia = forms.reduced(f"rt.{eqn.name}", (int(axis),), x.shape, out.shape)
+    op = Op(f"{{0}}.{eqn.name}({int(axis)}){tail}", needs=ATOM, word="index", julia=julia)
     return only(eqn, b.node(op, (b.full(x),), out.shape, out.dtype))
 
 
+# name -> (NumPy's ufunc, its method where there is one, Julia's function)
 RUNNING = {
-    "cumsum": ("add", "cumsum"),
-    "cumprod": ("multiply", "cumprod"),
-    "cummax": ("maximum", ""),
-    "cummin": ("minimum", ""),
-    "cumlogsumexp": ("logaddexp", ""),
+    "cumsum": ("add", "cumsum", "+"),
+    "cumprod": ("multiply", "cumprod", "*"),
+    "cummax": ("maximum", "", "max"),
+    "cummin": ("minimum", "", "min"),
+    "cumlogsumexp": ("logaddexp", "", "rt.logaddexp"),
 }
 
 
 def array_running(b: Builder, eqn: Equation, x: Value) -> list[Value]:
     """Combine along an axis and keep what was reached at every element."""
-    ufunc, method = RUNNING[eqn.name]
+    ufunc, method, combine = RUNNING[eqn.name]
     axis, reverse = int(eqn.params["axis"]), bool(eqn.params["reverse"])
     node = b.full(x)
+    dim = forms.dimension(axis, len(x.shape))
+    julia = Form(f"rt.accumulate({combine}, {{0}}, {dim}; reverse = {str(reverse).lower()})")
     if method and not reverse and x.dtype in (np.float64, np.int64):
-        op = Op(f"{{0}}.{method}({axis})", needs=ATOM, word=eqn.name)
+        op = Op(f"{{0}}.{method}({axis})", needs=ATOM, word=eqn.name, julia=julia)
     else:
-        op = Op(f'rt.accumulate("{ufunc}", {{0}}, {axis}, reverse={reverse})', word=eqn.name)
+        op = Op(f'rt.accumulate("{ufunc}", {{0}}, {axis}, reverse={reverse})', word=eqn.name, julia=julia)
     return only(eqn, b.node(op, (node,), node.shape, node.dtype))
 
 
@@ -201,7 +209,8 @@ def array_conv(b: Builder, eqn: Equation, x: Value, kernel: Value) -> list[Value
     plain = {"groups": 1, "batch_groups": 1}
     keywords = ", ".join(f"{key}={value}" for key, value in facts.items() if plain.get(key) != value)
     shape = tuple(out.shape[int(d)] for d in numbers.out_spec)
-    node = b.node(Op(f"rt.conv({{0}}, {{1}}, {keywords})", word="conv"), (image, window), shape, out.dtype)
+    op = Op(f"rt.conv({{0}}, {{1}}, {keywords})", word="conv", julia=forms.convolved(facts))
+    node = b.node(op, (image, window), shape, out.dtype)
     return only(eqn, transpose(b, node, tuple(back)))
 
 

@@ -12,16 +12,17 @@ import numpy as np
 
 from crossbackend.lowering.builder import Builder
 from crossbackend.lowering.choose import small
-from crossbackend.lowering.flat import Equation
-from crossbackend.lowering.nodes import ATOM, Block, Node, Op, Value, call
+from crossbackend.lowering.flat import Equation, Var
+from crossbackend.lowering.julia_forms import empty
+from crossbackend.lowering.nodes import ATOM, PASS, Block, Form, Node, Op, Value
 
 if TYPE_CHECKING:
     from crossbackend.lowering.primitives import Walk
 
 CARRIED = 8  # elements of a carried value that stays apart as Python floats
 STATEMENT = Op("", word="statement", fresh=False)
-ROW = Op("{0}[{1}]", needs=(ATOM, 0), fresh=False, word="row")
 RESULT = Op("", word="result", fresh=False)
+ROWS = Op("unpack({0})", word="list", julia=PASS)  # a vector whose elements a loop reads one by one
 
 
 @dataclass
@@ -43,9 +44,10 @@ class Store:
 
 @dataclass
 class Arm:
-    """A block of a statement: its head (a template), what the head reads, and what stands at the block's end."""
+    """A block of a statement: its head (a template, and Julia's), what it reads, and what stands at the block's end."""
 
     head: str
+    julia: str
     reads: list[Node]
     block: Block
     last: list[Assign | Store] = field(default_factory=list)
@@ -125,10 +127,16 @@ def row_of(b: Builder, x: Value, index: Node) -> Value:
     whole, shape = b.full(x), x.shape[1:]
     hint = f"{whole.hint}_i" if whole.hint else ""
     if shape == () and small((), x.dtype):
-        rows = b.node(call("unpack", 1, "list"), (whole,), x.shape, x.dtype)
-        cell = b.node(ROW, (rows, index), (), x.dtype, cell=True, hint=hint)
+        rows = b.node(ROWS, (whole,), x.shape, x.dtype)
+        cell = b.node(row_op(1), (rows, index), (), x.dtype, cell=True, hint=hint)
         return Value((), x.dtype, cells=np.array(cell, object).reshape(()))
-    return Value(shape, x.dtype, b.node(ROW, (whole, index), shape, x.dtype, hint=hint))
+    return Value(shape, x.dtype, b.node(row_op(len(x.shape)), (whole, index), shape, x.dtype, hint=hint))
+
+
+def row_op(rank: int) -> Op:
+    """Return the operation `x[i]`; Julia's loops count from 1."""
+    julia = Form(f"{{0}}[{':, ' * (rank - 1)}{{1}}]", needs=(ATOM, 0))
+    return Op("{0}[{1}]", needs=(ATOM, 0), fresh=False, word="row", julia=julia)
 
 
 def scan(walk: Walk, eqn: Equation, *values: Value) -> list[Value]:
@@ -144,15 +152,18 @@ def scan(walk: Walk, eqn: Equation, *values: Value) -> list[Value]:
         starts = [node for v, like in zip(inits, carried, strict=True) for node in parts(b, v, like)]
         outs = eqn.outputs[n_carry:]
         rows = [b.name("rows", v.shape, v.dtype, loop) for v in outs]
-        empty = [Node(Op(f"np.empty({v.shape}, np.{type_name(v.dtype)})"), (), v.shape, v.dtype, home) for v in outs]
+        empty = [Node(empty_op(v), (), v.shape, v.dtype, home) for v in outs]
     with b.inside(loop):
         steps = [row_of(b, x, index) for x in xs]
         done = walk.run(eqn.bodies[0], [*consts, *carried, *steps])
         nexts = [node for v, like in zip(done, carried, strict=False) for node in parts(b, v, like)]
         stores = [Store(r, index, b.array(v)) for r, v in zip(rows, done[n_carry:], strict=True)]
     targets = [node for v in carried for node in nodes_of(v)]
-    count = f"reversed(range({length}))" if p["reverse"] else f"range({length})"
-    arm = Arm(f"for {{0}} in {count}:", [index], loop, [*stores, *moves(targets, nexts)])
+    count, julia = f"range({length})", f"1:{length}"
+    if p["reverse"]:
+        count, julia = f"reversed({count})", f"{length}:-1:1"
+    last = [*stores, *moves(targets, nexts)]
+    arm = Arm(f"for {{0}} in {count}:", f"for {{0}} in {julia}", [index], loop, last)
     before = [Assign([t], [s]) for t, s in zip([*targets, *rows], [*starts, *empty], strict=True)]
     statement = Statement(before, [arm], [index, *targets, *rows])
     reads = [*starts, *nexts, *(s.value for s in stores)]
@@ -160,9 +171,10 @@ def scan(walk: Walk, eqn: Equation, *values: Value) -> list[Value]:
     return results(made, [*carried, *(Value(v.shape, v.dtype, r) for v, r in zip(outs, rows, strict=True))])
 
 
-def type_name(dtype: np.dtype) -> str:
-    """Return the name of a dtype in NumPy's namespace."""
-    return "bool_" if dtype == np.bool_ else dtype.name
+def empty_op(var: Var) -> Op:
+    """Return the operation that makes an array for the rows of an output."""
+    name = "bool_" if var.dtype == np.bool_ else var.dtype.name
+    return Op(f"np.empty({var.shape}, np.{name})", julia=empty(var.shape, var.dtype))
 
 
 def moves(targets: list[Node], sources: list[Node]) -> list[Assign | Store]:
@@ -190,7 +202,7 @@ def while_loop(walk: Walk, eqn: Equation, *values: Value) -> list[Value]:
         done = walk.run(body, [*consts, *carried])
         nexts = [node for v, like in zip(done, carried, strict=True) for node in parts(b, v, like)]
     targets = [node for v in carried for node in nodes_of(v)]
-    arm = Arm("while True:", [], loop, moves(targets, nexts), leave, second)
+    arm = Arm("while True:", "while true", [], loop, moves(targets, nexts), leave, second)
     statement = Statement([Assign([t], [s]) for t, s in zip(targets, starts, strict=True)], [arm], targets)
     return results(close(statement, [*starts, leave, *nexts], home), carried)
 
@@ -211,8 +223,10 @@ def cond(walk: Walk, eqn: Equation, *values: Value) -> list[Value]:
         with b.inside(block):
             done = walk.run(body, list(values[1:]))
             sources = [node for v, like in zip(done, made, strict=True) for node in parts(b, v, like)]
-        head = f"{'if' if i == 0 else 'elif'} {{0}} <= {i}:" if i < len(eqn.bodies) - 1 else "else:"
-        arms.append(Arm(head, [which], block, [Assign(targets, sources)] if targets else []))
+        head, julia = f"{'if' if i == 0 else 'elif'} {{0}} <= {i}:", f"{'if' if i == 0 else 'elseif'} {{0}} <= {i}"
+        if i == len(eqn.bodies) - 1:
+            head, julia = "else:", "else"
+        arms.append(Arm(head, julia, [which], block, [Assign(targets, sources)] if targets else []))
         reads += sources
     statement = Statement([], arms, targets)
     node = close(statement, reads, home)

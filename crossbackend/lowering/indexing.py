@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from crossbackend.lowering import julia_forms as forms
 from crossbackend.lowering import runtime
 from crossbackend.lowering.builder import Builder
 from crossbackend.lowering.flat import Equation
 from crossbackend.lowering.maths_cells import CHOOSE, extreme
 from crossbackend.lowering.moves_arrays import cut, only
 from crossbackend.lowering.moves_cells import moved
-from crossbackend.lowering.nodes import ATOM, SUM, TEST, Node, Op, Value, index_source
+from crossbackend.lowering.nodes import ATOM, SUM, TEST, Cut, Form, Node, Op, Value, index_source
 
 # The modes of jax.lax.GatherScatterMode, by name.
 CLIPPING = {"CLIP", "PROMISE_IN_BOUNDS", "ONE_HOT"}
@@ -43,18 +44,19 @@ def window(b: Builder, node: Node, starts: list[Node], sizes: tuple[int, ...]) -
     starts = [clamped(b, start, n - size) for start, n, size in zip(starts, node.shape, sizes, strict=True)]
     if all(start.literal is not None for start in starts):
         return cut(b, node, tuple(slice(s.literal, s.literal + k, 1) for s, k in zip(starts, sizes, strict=True)))
-    source, note, args = [], [], [node]
+    note, args = [], [node]
     for start, n, size in zip(starts, node.shape, sizes, strict=True):
-        if start.literal is not None:
-            text = ":" if size == n else f"{start.literal}:{start.literal + size}"
-            first = str(start.literal)
+        at = start.literal
+        if at is not None:
+            text = ":" if size == n else f"{at}:{at + size}"
+            note.append(Cut(str(at), text, str(at + 1), forms.span(slice(at, at + size), n)))
         else:
             first = f"{{{len(args)}}}"
             args.append(start)
-            text = f"{first}:{first} + {size}"
-        source.append(text)
-        note.append((first, text))
-    op = Op(f"{{0}}{index_source(source)}", needs=(ATOM, *[SUM] * (len(args) - 1)), fresh=False, word="part")
+            note.append(Cut(first, f"{first}:{first} + {size}", f"{first} + 1", f"{first} + 1:{first} + {size}"))
+    needs = (ATOM, *[SUM] * (len(args) - 1))
+    source, julia = index_source([cut.source for cut in note]), forms.index([cut.julia for cut in note], needs)
+    op = Op(f"{{0}}{source}", needs=needs, fresh=False, word="part", julia=julia)
     return b.node(op, args, sizes, node.dtype, note=note)
 
 
@@ -71,7 +73,9 @@ def array_dynamic_update(b: Builder, eqn: Equation, x: Value, piece: Value, *sta
     nodes = [b.array(start) for start in starts]
     places = ", ".join(f"{{{i + 2}}}" for i in range(len(nodes)))
     comma = "," if len(nodes) == 1 else ""
-    op = Op(f"rt.update({{0}}, {{1}}, ({places}{comma}))", word="updated")
+    turned = ", ".join(f"{{{i + 2}}}" for i in reversed(range(len(nodes))))
+    julia = Form(f"rt.update({{0}}, {{1}}, ({turned}{comma}))")
+    op = Op(f"rt.update({{0}}, {{1}}, ({places}{comma}))", word="updated", julia=julia)
     whole = b.full(x)
     return only(eqn, b.node(op, (whole, b.full(piece), *nodes), whole.shape, whole.dtype))
 
@@ -138,7 +142,8 @@ def array_gather(b: Builder, eqn: Equation, x: Value, start: Value) -> list[Valu
     taken = take(b, eqn, node, start, facts)
     if taken is not None:
         return only(eqn, taken)
-    op = Op(f"rt.gather({{0}}, {{1}}, {keywords(facts, {'batch_map': (), 'fill': None})})", word="gathered")
+    source = f"rt.gather({{0}}, {{1}}, {keywords(facts, {'batch_map': (), 'fill': None})})"
+    op = Op(source, word="gathered", julia=forms.gathered(facts, x.shape, start.shape, out.shape))
     return only(eqn, b.node(op, (node, b.full(start)), out.shape, out.dtype))
 
 
@@ -160,12 +165,14 @@ def single(b: Builder, eqn: Equation, node: Node, start: Value, facts: dict[str,
     inside: Node | None = None
     for axis, cell in zip(facts["start_map"], cells, strict=True):
         high = node.shape[axis] - facts["window"][axis]
-        test = b.scalar(Op(f"0 <= {{0}} <= {high}", TEST, 4, word="inside"), (cell,), np.bool_)
-        inside = test if inside is None else b.scalar(Op("{0} and {1}", TEST, (4, 4)), (inside, test), np.bool_)
+        op = Op(f"0 <= {{0}} <= {high}", TEST, 4, word="inside", julia=Form(f"0 <= {{0}} <= {high}", TEST, 4))
+        test = b.scalar(op, (cell,), np.bool_)
+        op = Op("{0} and {1}", TEST, (4, 4), julia=Form("{0} && {1}", TEST, (4, 4)))
+        inside = test if inside is None else b.scalar(op, (inside, test), np.bool_)
     if inside is None or inside.literal is True:
         return piece
     fill = b.literal(np.full(out.shape, facts["fill"], out.dtype), out.dtype)
-    op = Op(CHOOSE.template, TEST, CHOOSE.needs, fresh=False, word="taken")
+    op = Op(CHOOSE.template, TEST, CHOOSE.needs, fresh=False, word="taken", julia=CHOOSE.julia)
     return b.node(op, (inside, piece, fill), out.shape, out.dtype)
 
 
@@ -182,9 +189,11 @@ def take(b: Builder, eqn: Equation, node: Node, start: Value, facts: dict[str, A
         return None
     index = b.reshape(b.full(start), start.shape[:-1])
     if facts["fill"] is None:
-        op = Op(f'{{0}}.take({{1}}, {axis}, mode="clip")', needs=(ATOM, 0), word="taken")
+        julia = Form(f"rt.take({{0}}, {{1}}, {forms.dimension(axis, len(node.shape))})")
+        op = Op(f'{{0}}.take({{1}}, {axis}, mode="clip")', needs=(ATOM, 0), word="taken", julia=julia)
     else:
-        op = Op(f"rt.take_fill({{0}}, {{1}}, {axis}, {number(facts['fill'])})", word="taken")
+        source = f"rt.take_fill({{0}}, {{1}}, {axis}, {number(facts['fill'])})"
+        op = Op(source, word="taken", julia=forms.taken(axis, len(node.shape), facts["fill"]))
     return b.node(op, (node, index), out.shape, out.dtype)
 
 
@@ -249,7 +258,8 @@ def array_scatter(b: Builder, eqn: Equation, x: Value, start: Value, updates: Va
     """Scatter into a copy."""
     out = eqn.outputs[0]
     facts = keywords(scatter_facts(eqn), {"batch_map": (), "clip": False})
-    op = Op(f"rt.scatter({{0}}, {{1}}, {{2}}, {facts})", word="scattered")
+    julia = forms.scattered(scatter_facts(eqn), x.shape, start.shape, updates.shape)
+    op = Op(f"rt.scatter({{0}}, {{1}}, {{2}}, {facts})", word="scattered", julia=julia)
     return only(eqn, b.node(op, (b.full(x), b.full(start), b.full(updates)), out.shape, out.dtype))
 
 

@@ -4,10 +4,25 @@ from __future__ import annotations
 
 import numpy as np
 
+from crossbackend.lowering import julia_forms as forms
 from crossbackend.lowering.builder import DIVIDE, Builder, is_number
 from crossbackend.lowering.flat import Equation
-from crossbackend.lowering.maths_cells import BITS, CHOOSE, COMPARISONS, FLOATS, IDENTITY, ROUND, SHIFTS, one, power
-from crossbackend.lowering.nodes import ATOM, TEST, Node, Op, Value, call
+from crossbackend.lowering.maths_cells import (
+    BITS,
+    CHOOSE,
+    COMPARISONS,
+    FLOATS,
+    IDENTITY,
+    INTEGERS,
+    LOGIC,
+    ROUND,
+    SHIFTS,
+    one,
+    power,
+)
+from crossbackend.lowering.nodes import ATOM, TEST, Form, Node, Op, Value, call
+
+WHERE = call("np.where", 3, julia="ifelse~")
 
 
 def array_elementwise(b: Builder, eqn: Equation, *values: Value) -> Value:
@@ -38,23 +53,22 @@ def whole(b: Builder, eqn: Equation, nodes: list[Node], kinds: list[np.dtype], d
     if name in ("and", "or", "xor", "not"):
         return logic_array(b, name, nodes, kinds[0], dtype)
     if kinds[0].kind in "iu" and name in ("div", "rem"):
-        op = call("rt.divide_int" if name == "div" else "rt.remainder_int", 2)
-        return b.node(op, nodes, shape, dtype)
+        return b.node(INTEGERS[name][0], nodes, shape, dtype)
     if name == "clamp":
-        low = b.node(call("np.maximum", 2), (nodes[1], nodes[0]), shape_of(nodes[:2]), dtype)
-        return b.node(call("np.minimum", 2), (low, nodes[2]), shape, dtype)
+        low = b.node(FLOATS["max"][0], (nodes[1], nodes[0]), shape_of(nodes[:2]), dtype)
+        return b.node(FLOATS["min"][0], (low, nodes[2]), shape, dtype)
     if name in ("square", "integer_pow"):
         return power(b, nodes[0], 2 if name == "square" else eqn.params["y"], dtype)
     simple = neutral(name, nodes, shape)
     if simple is not None:
         return simple
     if name == "rsqrt":
-        root = b.node(call("np.sqrt"), nodes, shape, dtype)
+        root = b.node(FLOATS["sqrt"][0], nodes, shape, dtype)
         return b.node(DIVIDE, (b.literal(1.0, dtype), root), shape, dtype)
     if name == "exp2":
-        return b.node(call("np.exp2"), nodes, shape, dtype)
+        return b.node(call("np.exp2", julia="exp2~"), nodes, shape, dtype)
     if name == "round":
-        return b.node(call(ROUND[int(eqn.params["rounding_method"])][0]), nodes, shape, dtype)
+        return b.node(ROUND[int(eqn.params["rounding_method"])][0], nodes, shape, dtype)
     op = COMPARISONS.get(name) or SHIFTS.get(name) or FLOATS[name][0]
     return b.node(op, nodes, shape, dtype)
 
@@ -78,10 +92,14 @@ def convert_array(b: Builder, node: Node, dtype: np.dtype) -> Node:
     if dtype == np.bool_:
         return b.node(COMPARISONS["ne"], (node, b.literal(0, node.dtype)), node.shape, dtype)
     if node.dtype.kind == "f" and dtype.kind in "iu":
-        return b.node(Op(f"rt.to_int({{0}}, np.{dtype.name})", word="int"), (node,), node.shape, dtype)
+        op = Op(f"rt.to_int({{0}}, np.{dtype.name})", word="int", julia=forms.truncated(dtype))
+        return b.node(op, (node,), node.shape, dtype)
+    julia = Form(f"{forms.type_name(dtype)}~({{0}})")
     if node.cell:
-        return b.node(Op(f"np.{dtype.name}({{0}})", word=dtype.name), (node,), node.shape, dtype)
-    return b.node(Op(f"{{0}}.astype(np.{dtype.name})", needs=ATOM, word=dtype.name), (node,), node.shape, dtype)
+        op = Op(f"np.{dtype.name}({{0}})", word=dtype.name, julia=julia)
+    else:
+        op = Op(f"{{0}}.astype(np.{dtype.name})", needs=ATOM, word=dtype.name, julia=julia)
+    return b.node(op, (node,), node.shape, dtype)
 
 
 def select_array(b: Builder, nodes: list[Node], dtype: np.dtype) -> Node:
@@ -98,13 +116,13 @@ def select_array(b: Builder, nodes: list[Node], dtype: np.dtype) -> Node:
             return cases[1 if which.literal else 0]
         same = cases[0].shape == cases[1].shape and cases[0].cell == cases[1].cell
         if which.shape == () and same and cases[0].literal is None and cases[1].literal is None:
-            op = Op(CHOOSE.template, TEST, CHOOSE.needs, fresh=False, word="chosen")
+            op = Op(CHOOSE.template, TEST, CHOOSE.needs, fresh=False, word="chosen", julia=CHOOSE.julia)
             return b.node(op, (which, cases[1], cases[0]), cases[0].shape, dtype, cell=cases[0].cell)
-        return b.node(call("np.where", 3), (which, cases[1], cases[0]), shape_of(nodes), dtype)
+        return b.node(WHERE, (which, cases[1], cases[0]), shape_of(nodes), dtype)
     out = cases[-1]
     for i in reversed(range(len(cases) - 1)):
         test = b.node(COMPARISONS["le"], (which, b.literal(i, which.dtype)), which.shape, np.bool_, cell=which.cell)
-        out = b.node(call("np.where", 3), (test, cases[i], out), shape_of([test, cases[i], out]), dtype)
+        out = b.node(WHERE, (test, cases[i], out), shape_of([test, cases[i], out]), dtype)
     return out
 
 
@@ -112,5 +130,5 @@ def logic_array(b: Builder, name: str, nodes: list[Node], kind: np.dtype, dtype:
     """Return and, or, xor, not: of truth values, or of the bits of integers."""
     shape = shape_of(nodes)
     if kind == np.bool_:
-        return b.node(call(f"np.logical_{name}", len(nodes), word=name), nodes, shape, dtype)
-    return b.node(BITS[name] if name != "not" else Op("~{0}", 7, 7), nodes, shape, dtype)
+        return b.node(LOGIC[name][0], nodes, shape, dtype)
+    return b.node(BITS[name], nodes, shape, dtype)

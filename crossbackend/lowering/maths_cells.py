@@ -6,20 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from crossbackend.lowering.builder import ADD, AS_BOOL, AS_FLOAT, DIVIDE, MULTIPLY, NEGATE, SUBTRACT, Builder
+from crossbackend.lowering.builder import ADD, AS_BOOL, AS_FLOAT, AS_INT, DIVIDE, MULTIPLY, NEGATE, SUBTRACT, Builder
 from crossbackend.lowering.flat import Equation
-from crossbackend.lowering.nodes import ATOM, COMPARE, TEST, Node, Op, Value, call, infix
+from crossbackend.lowering.julia_forms import truncated
+from crossbackend.lowering.nodes import ATOM, COMPARE, TEST, UNARY, Form, Node, Op, Value, call, infix
 
-NOT_CELL = Op("not {0}", 2, 3, word="no")
-AND_CELL = Op("{0} and {1}", 2, (3, 3), word="both")
-OR_CELL = Op("{0} or {1}", 1, (3, 3), word="either")
-XOR_CELL = infix("!=", "differs", COMPARE)
-CHOOSE = Op("{1} if {0} else {2}", TEST, (2, 2, 2), word="chosen")
-BITS = {
-    "and": Op("{0} & {1}", 4, (ATOM, ATOM)),
-    "or": Op("{0} | {1}", 4, (ATOM, ATOM)),
-    "xor": Op("{0} ^ {1}", 4, (ATOM, ATOM)),
-}
+CHOOSE = Op("{1} if {0} else {2}", TEST, (2, 2, 2), word="chosen", julia=Form("{0} ? {1} : {2}", TEST, (2, 2, 2)))
 COMPARISONS = {
     "eq": infix("==", "equal", COMPARE),
     "ne": infix("!=", "differs", COMPARE),
@@ -28,12 +20,47 @@ COMPARISONS = {
     "gt": infix(">", "more", COMPARE),
     "ge": infix(">=", "at_least", COMPARE),
 }
+# Julia's signs bind otherwise than Python's: both sides always stand in parentheses there.
+BITS = {
+    "and": Op("{0} & {1}", 4, (ATOM, ATOM), julia=Form("{0} ~& {1}", 4, ATOM)),
+    "or": Op("{0} | {1}", 4, (ATOM, ATOM), julia=Form("{0} ~| {1}", 4, ATOM)),
+    "xor": Op("{0} ^ {1}", 4, (ATOM, ATOM), julia=Form("xor~({0}, {1})")),
+    "not": Op("~{0}", UNARY, UNARY, julia=Form("xor~({0}, -1)")),
+}
 SHIFTS = {
-    "shift_left": infix("<<", "shifted", 4),
-    "shift_right_arithmetic": infix(">>", "shifted", 4),
+    "shift_left": Op("{0} << {1}", 4, (4, 5), word="shifted", julia=Form("rt.shift_left~({0}, {1})")),
+    "shift_right_arithmetic": Op("{0} >> {1}", 4, (4, 5), word="shifted", julia=Form("rt.shift_right~({0}, {1})")),
 }
 
-# name -> (on arrays, on Python floats); raises: where a Python float raises for what NumPy answers with inf or nan
+
+def both(array: str, cell: str, julia: str, count: int = 1, *, raises: bool = False, word: str = "") -> tuple[Op, Op]:
+    """Return an operation on arrays and on Python floats, from the functions' names in NumPy, Python and Julia."""
+    return call(array, count, word, julia=f"{julia}~"), call(cell, count, julia=f"{julia}~", raises=raises)
+
+
+# name -> (on arrays, on Python scalars)
+LOGIC = {
+    "not": (call("np.logical_not", word="not", julia="~!"), Op("not {0}", 2, 3, word="no", julia=Form("!({0})"))),
+    "and": (
+        Op("np.logical_and({0}, {1})", word="and", julia=Form("{0} ~& {1}", 4, ATOM)),
+        Op("{0} and {1}", 2, (3, 3), word="both", julia=Form("{0} && {1}", 2, (3, 3))),
+    ),
+    "or": (
+        Op("np.logical_or({0}, {1})", word="or", julia=Form("{0} ~| {1}", 4, ATOM)),
+        Op("{0} or {1}", 1, (3, 3), word="either", julia=Form("{0} || {1}", 1, (3, 3))),
+    ),
+    "xor": (call("np.logical_xor", 2, word="xor", julia="xor~"), infix("!=", "differs", COMPARE)),
+}
+INTEGERS = {
+    "div": both("rt.divide_int", "divide_int", "rt.divide_int", 2, raises=True),
+    "rem": both("rt.remainder_int", "remainder_int", "rt.remainder_int", 2, raises=True),
+}
+ROUND = {
+    0: both("rt.round_away", "round_away", "rt.round_away", raises=True),
+    1: both("np.rint", "round_even", "round", raises=True),
+}
+# name -> (on arrays, on Python floats); raises: where a Python float raises for what NumPy answers with inf or nan.
+# Julia's own functions where they throw for no value, rt's where they do.
 FLOATS: dict[str, tuple[Op, Op]] = {
     "add": (ADD, ADD),
     "add_any": (ADD, ADD),
@@ -41,35 +68,45 @@ FLOATS: dict[str, tuple[Op, Op]] = {
     "mul": (MULTIPLY, MULTIPLY),
     "div": (DIVIDE, DIVIDE),
     "neg": (NEGATE, NEGATE),
-    "max": (call("np.maximum", 2), call("maximum", 2)),
-    "min": (call("np.minimum", 2), call("minimum", 2)),
-    "pow": (call("np.power", 2), call("power", 2, raises=True)),
-    "rem": (call("np.fmod", 2), call("fmod", 2, raises=True)),
-    "atan2": (call("np.arctan2", 2), call("atan2", 2)),
-    "nextafter": (call("np.nextafter", 2), call("nextafter", 2)),
-    "lt_to": (call("rt.lt_to", 2), call("lt_to", 2)),
-    "le_to": (call("rt.le_to", 2), call("le_to", 2)),
-    "abs": (call("np.abs"), call("abs")),
-    "sign": (call("np.sign"), call("sign")),
-    "floor": (call("np.floor"), call("floor", raises=True)),
-    "ceil": (call("np.ceil"), call("ceil", raises=True)),
-    "is_finite": (call("np.isfinite"), call("is_finite")),
-    "logistic": (call("rt.logistic"), call("logistic")),
-    "sqrt": (call("np.sqrt"), call("sqrt", raises=True)),
-    "cbrt": (call("np.cbrt"), call("cbrt")),
-    "erf": (call("special.erf"), call("erf")),
-    "erfc": (call("special.erfc"), call("erfc")),
-    "erf_inv": (call("special.erfinv"), call("erf_inv")),
-    "lgamma": (call("special.gammaln"), call("lgamma", raises=True)),
-    "digamma": (call("special.digamma"), call("digamma")),
+    "max": both("np.maximum", "maximum", "max", 2),
+    "min": both("np.minimum", "minimum", "min", 2),
+    "pow": both("np.power", "power", "rt.power", 2, raises=True),
+    "rem": both("np.fmod", "fmod", "rem", 2, raises=True),
+    "atan2": both("np.arctan2", "atan2", "atan", 2),
+    "nextafter": both("np.nextafter", "nextafter", "rt.nextafter", 2),
+    "lt_to": both("rt.lt_to", "lt_to", "rt.lt_to", 2),
+    "le_to": both("rt.le_to", "le_to", "rt.le_to", 2),
+    "abs": both("np.abs", "abs", "abs"),
+    "sign": both("np.sign", "sign", "sign"),
+    "floor": both("np.floor", "floor", "floor", raises=True),
+    "ceil": both("np.ceil", "ceil", "ceil", raises=True),
+    "is_finite": both("np.isfinite", "is_finite", "isfinite"),
+    "logistic": both("rt.logistic", "logistic", "rt.logistic"),
+    "cbrt": both("np.cbrt", "cbrt", "cbrt"),
+    "erf": both("special.erf", "erf", "rt.erf"),
+    "erfc": both("special.erfc", "erfc", "rt.erfc"),
+    "erf_inv": both("special.erfinv", "erf_inv", "rt.erf_inv"),
+    "lgamma": both("special.gammaln", "lgamma", "rt.lgamma", raises=True),
+    "digamma": both("special.digamma", "digamma", "rt.digamma"),
+    "exp": both("np.exp", "exp", "exp", raises=True),
+    "expm1": both("np.expm1", "expm1", "expm1", raises=True),
+    "log": both("np.log", "log", "rt.log", raises=True),
+    "log1p": both("np.log1p", "log1p", "rt.log1p", raises=True),
+    "sqrt": both("np.sqrt", "sqrt", "rt.sqrt", raises=True),
+    "sin": both("np.sin", "sin", "rt.sin", raises=True),
+    "cos": both("np.cos", "cos", "rt.cos", raises=True),
+    "tan": both("np.tan", "tan", "rt.tan", raises=True),
+    "asin": both("np.arcsin", "asin", "rt.asin", raises=True, word="asin"),
+    "acos": both("np.arccos", "acos", "rt.acos", raises=True, word="acos"),
+    "atan": both("np.arctan", "atan", "atan", word="atan"),
+    "sinh": both("np.sinh", "sinh", "sinh", raises=True),
+    "cosh": both("np.cosh", "cosh", "cosh", raises=True),
+    "tanh": both("np.tanh", "tanh", "tanh"),
+    "asinh": both("np.arcsinh", "asinh", "asinh", word="asinh"),
+    "acosh": both("np.arccosh", "acosh", "rt.acosh", raises=True, word="acosh"),
+    "atanh": both("np.arctanh", "atanh", "rt.atanh", raises=True, word="atanh"),
 }
-ARRAY_NAMES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan"}
-ARRAY_NAMES |= {"asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh"}
-for _name in "exp expm1 log log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh".split():
-    _raises = _name not in ("tanh", "asinh", "atan")
-    FLOATS[_name] = (call(f"np.{ARRAY_NAMES.get(_name, _name)}", word=_name), call(_name, raises=_raises))
-
-ROUND = {0: ("rt.round_away", "round_away"), 1: ("np.rint", "round_even")}
+SIGN_INT = call("sign_int", julia="sign")
 
 UNARY_BOTH = {"square", "integer_pow", "rsqrt", "exp2", "clamp", "select_n", "not", "and", "or", "xor", "round"}
 IDENTITY = {"copy", "copy_p", "stop_gradient", "reduce_precision", "optimization_barrier", "pvary", "real"}
@@ -114,11 +151,10 @@ def one(b: Builder, eqn: Equation, cells: list[Node], dtype: np.dtype) -> Node:
     if special is not None:
         return special(b, eqn, cells, dtype)
     integers = cells[0].dtype.kind in "iu"
-    if integers and name in ("div", "rem"):
-        op = call("divide_int" if name == "div" else "remainder_int", 2, raises=True)
-        return b.scalar(op, cells, dtype)
+    if integers and name in INTEGERS:
+        return b.scalar(INTEGERS[name][1], cells, dtype)
     if integers and name == "sign":
-        return b.scalar(call("sign_int"), cells, dtype)
+        return b.scalar(SIGN_INT, cells, dtype)
     if name in ("lt_to", "le_to") and cells[0].dtype.kind != "f":
         return b.scalar(COMPARISONS[name[:2]], cells, dtype)
     if name in ("max", "min"):
@@ -147,8 +183,9 @@ def convert_cell(b: Builder, _eqn: Equation, cells: list[Node], dtype: np.dtype)
     if dtype == np.bool_:
         return b.scalar(AS_BOOL, (cell,), dtype)
     if cell.dtype.kind == "f":
-        return b.scalar(call(f"as_{dtype.name}", word="int", raises=True), (cell,), dtype)
-    return b.scalar(call("int"), (cell,), dtype)
+        op = Op(f"as_{dtype.name}({{0}})", word="int", raises=True, julia=truncated(dtype))
+        return b.scalar(op, (cell,), dtype)
+    return b.scalar(AS_INT, (cell,), dtype)
 
 
 def select_cell(b: Builder, _eqn: Equation, cells: list[Node], dtype: np.dtype) -> Node:
@@ -167,10 +204,7 @@ def select_cell(b: Builder, _eqn: Equation, cells: list[Node], dtype: np.dtype) 
 
 def logic_cell(b: Builder, eqn: Equation, cells: list[Node], dtype: np.dtype) -> Node:
     """Return and, or, xor, not of truth values or of the bits of integers."""
-    if dtype != np.bool_:
-        return b.scalar(BITS[eqn.name] if eqn.name != "not" else Op("~{0}", 7, 7), cells, dtype)
-    op = {"not": NOT_CELL, "and": AND_CELL, "or": OR_CELL, "xor": XOR_CELL}[eqn.name]
-    return b.scalar(op, cells, dtype)
+    return b.scalar(LOGIC[eqn.name][1] if dtype == np.bool_ else BITS[eqn.name], cells, dtype)
 
 
 def clamp_cell(b: Builder, _eqn: Equation, cells: list[Node], dtype: np.dtype) -> Node:
@@ -187,7 +221,7 @@ def rsqrt_cell(b: Builder, _eqn: Equation, cells: list[Node], dtype: np.dtype) -
 def div_cell(b: Builder, _eqn: Equation, cells: list[Node], dtype: np.dtype) -> Node:
     """Return a quotient; of integers towards zero."""
     if dtype.kind in "iu":
-        return b.scalar(call("divide_int", 2, raises=True), cells, dtype)
+        return b.scalar(INTEGERS["div"][1], cells, dtype)
     return b.divide(*cells)
 
 
@@ -202,12 +236,8 @@ SPECIAL: dict[str, Any] = {
     "square": lambda b, _eqn, cells, dtype: power(b, cells[0], 2, dtype),
     "integer_pow": lambda b, eqn, cells, dtype: power(b, cells[0], eqn.params["y"], dtype),
     "rsqrt": rsqrt_cell,
-    "exp2": lambda b, _eqn, cells, dtype: b.scalar(
-        call("power", 2, raises=True), (b.literal(2.0, dtype), cells[0]), dtype
-    ),
-    "round": lambda b, eqn, cells, dtype: b.scalar(
-        call(ROUND[int(eqn.params["rounding_method"])][1], raises=True), cells, dtype
-    ),
+    "exp2": lambda b, _eqn, cells, dtype: b.scalar(FLOATS["pow"][1], (b.literal(2.0, dtype), cells[0]), dtype),
+    "round": lambda b, eqn, cells, dtype: b.scalar(ROUND[int(eqn.params["rounding_method"])][1], cells, dtype),
     "clamp": clamp_cell,
     "convert_element_type": convert_cell,
     "select_n": select_cell,

@@ -6,10 +6,11 @@ import math
 
 import numpy as np
 
+from crossbackend.lowering import julia_forms as forms
 from crossbackend.lowering.builder import Builder
 from crossbackend.lowering.flat import Equation
 from crossbackend.lowering.moves_cells import slices, spaced
-from crossbackend.lowering.nodes import ATOM, Node, Op, Value, index_source
+from crossbackend.lowering.nodes import ATOM, Cut, Form, Node, Op, Value, index_source
 
 
 def only(eqn: Equation, node: Node) -> list[Value]:
@@ -17,9 +18,9 @@ def only(eqn: Equation, node: Node) -> list[Value]:
     return [Value(eqn.outputs[0].shape, eqn.outputs[0].dtype, node)]
 
 
-def view(template: str, word: str) -> Op:
+def view(template: str, word: str, julia: Form) -> Op:
     """Return the operation of a view of its argument."""
-    return Op(template, needs=ATOM, fresh=False, word=word)
+    return Op(template, needs=ATOM, fresh=False, word=word, julia=julia)
 
 
 def without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -81,8 +82,9 @@ def transpose(b: Builder, node: Node, order: tuple[int, ...]) -> Node:
     if order == tuple(reversed(range(len(order)))):
         if node.op.template == "{0}.T":
             return node.args[0]
-        return b.node(view("{0}.T", "turned"), (node,), shape, node.dtype)
-    return b.node(view(f"{{0}}.transpose({', '.join(map(str, order))})", "turned"), (node,), shape, node.dtype)
+        return b.node(view("{0}.T", "turned", forms.turned(order)), (node,), shape, node.dtype)
+    op = view(f"{{0}}.transpose({', '.join(map(str, order))})", "turned", forms.turned(order))
+    return b.node(op, (node,), shape, node.dtype)
 
 
 def array_concatenate(b: Builder, eqn: Equation, *xs: Value) -> list[Value]:
@@ -95,7 +97,9 @@ def array_concatenate(b: Builder, eqn: Equation, *xs: Value) -> list[Value]:
         return only(eqn, nodes[0])
     places = ", ".join(f"{{{i}}}" for i in range(len(nodes)))
     axis = f", {eqn.params['dimension']}" if eqn.params["dimension"] else ""
-    return only(eqn, b.node(Op(f"np.concatenate(({places}){axis})", word="joined"), nodes, out.shape, out.dtype))
+    julia = forms.joined(len(nodes), eqn.params["dimension"], len(out.shape))
+    op = Op(f"np.concatenate(({places}){axis})", word="joined", julia=julia)
+    return only(eqn, b.node(op, nodes, out.shape, out.dtype))
 
 
 def array_stack(b: Builder, eqn: Equation, *xs: Value) -> list[Value]:
@@ -107,7 +111,9 @@ def array_stack(b: Builder, eqn: Equation, *xs: Value) -> list[Value]:
     places = ", ".join(f"{{{i}}}" for i in range(len(nodes)))
     comma = "," if len(nodes) == 1 else ""
     axis = f", {eqn.params['axis']}" if eqn.params["axis"] else ""
-    return only(eqn, b.node(Op(f"np.stack(({places}{comma}){axis})", word="stacked"), nodes, out.shape, out.dtype))
+    julia = forms.stacked(len(nodes), eqn.params["axis"], out.shape, out.dtype)
+    op = Op(f"np.stack(({places}{comma}){axis})", word="stacked", julia=julia)
+    return only(eqn, b.node(op, nodes, out.shape, out.dtype))
 
 
 def array_pad(b: Builder, eqn: Equation, x: Value, fill: Value) -> list[Value]:
@@ -116,7 +122,8 @@ def array_pad(b: Builder, eqn: Equation, x: Value, fill: Value) -> list[Value]:
     if all(triple == (0, 0, 0) for triple in widths):
         return only(eqn, b.array(x))
     out = eqn.outputs[0]
-    op = Op(f"rt.pad({{0}}, {{1}}, {widths})", word="padded")
+    julia = Form(f"rt.pad({{0}}, {{1}}, {widths[::-1]})")
+    op = Op(f"rt.pad({{0}}, {{1}}, {widths})", word="padded", julia=julia)
     return only(eqn, b.node(op, (b.full(x), b.array(fill)), out.shape, out.dtype))
 
 
@@ -140,8 +147,10 @@ def cut(b: Builder, node: Node, parts: tuple[slice, ...]) -> Node:
         return node
     shape = tuple(len(range(p.start, p.stop, p.step)) for p in parts)
     source = [written(p, n) for p, n in zip(parts, node.shape, strict=True)]
-    note = [(str(p.start), text) for p, text in zip(parts, source, strict=True)]
-    return b.node(view(f"{{0}}{index_source(source)}", "part"), (node,), shape, node.dtype, note=note)
+    julia = [forms.span(p, n) for p, n in zip(parts, node.shape, strict=True)]
+    note = [Cut(str(p.start), text, str(p.start + 1), j) for p, text, j in zip(parts, source, julia, strict=True)]
+    op = view(f"{{0}}{index_source(source)}", "part", forms.index(julia))
+    return b.node(op, (node,), shape, node.dtype, note=note)
 
 
 def array_rev(b: Builder, eqn: Equation, x: Value) -> list[Value]:
@@ -151,7 +160,9 @@ def array_rev(b: Builder, eqn: Equation, x: Value) -> list[Value]:
         return only(eqn, node)
     node = b.full(x)
     parts = ["::-1" if axis in eqn.params["dimensions"] else ":" for axis in range(len(x.shape))]
-    return only(eqn, b.node(view(f"{{0}}{index_source(parts)}", "reversed"), (node,), node.shape, node.dtype))
+    julia = forms.index(["end:-1:1" if part == "::-1" else part for part in parts])
+    op = view(f"{{0}}{index_source(parts)}", "reversed", julia)
+    return only(eqn, b.node(op, (node,), node.shape, node.dtype))
 
 
 def array_tile(b: Builder, eqn: Equation, x: Value) -> list[Value]:
@@ -159,7 +170,8 @@ def array_tile(b: Builder, eqn: Equation, x: Value) -> list[Value]:
     out, reps = eqn.outputs[0], tuple(int(n) for n in eqn.params["reps"])
     if b.array(x).shape == ():
         return only(eqn, b.array(x))
-    return only(eqn, b.node(Op(f"np.tile({{0}}, {reps})", word="tiled"), (b.full(x),), out.shape, out.dtype))
+    op = Op(f"np.tile({{0}}, {reps})", word="tiled", julia=Form(f"rt.tile({{0}}, {forms.sizes(reps)})"))
+    return only(eqn, b.node(op, (b.full(x),), out.shape, out.dtype))
 
 
 def array_iota(b: Builder, eqn: Equation) -> list[Value]:
@@ -187,7 +199,8 @@ def array_unstack(b: Builder, eqn: Equation, x: Value) -> list[Value]:
     out = []
     for i, var in enumerate(eqn.outputs):
         parts = [str(i) if at == axis else ":" for at in range(len(x.shape))]
-        new = b.node(view(f"{{0}}{index_source(parts)}", "part"), (node,), var.shape, var.dtype)
+        julia = forms.index([str(i + 1) if at == axis else ":" for at in range(len(x.shape))])
+        new = b.node(view(f"{{0}}{index_source(parts)}", "part", julia), (node,), var.shape, var.dtype)
         out.append(Value(var.shape, var.dtype, new))
     return out
 

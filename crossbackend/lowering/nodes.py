@@ -20,13 +20,44 @@ FOLD_LIMIT = 4096  # constants of more elements are computed once in bind_ inste
 
 
 @dataclass(frozen=True)
+class Form:
+    """How Julia writes one operation.
+
+    Attributes
+    ----------
+    template : str
+        Source with `{0}`, `{1}`... for the arguments; `~` stands where the operation takes a dot on arrays.
+    binds : int
+        Strength of the whole expression.
+    needs : tuple of int or int
+        Strength each argument must have to stand without parentheses.
+    """
+
+    template: str
+    binds: int = ATOM
+    needs: tuple[int, ...] | int = 0
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether it is applied to every element, so that dotted expressions around it fuse with it."""
+        return "~" in self.template
+
+    def strength(self, position: int) -> int:
+        """Strength that the argument at `position` must have."""
+        return self.needs if isinstance(self.needs, int) else self.needs[position]
+
+
+PASS = Form("{0}")  # nothing is done in Julia: the argument stands for the result
+
+
+@dataclass(frozen=True)
 class Op:
     """How one operation is written.
 
     Attributes
     ----------
     template : str
-        Source with `{0}`, `{1}`... for the arguments.
+        NumPy's (or Python's) source with `{0}`, `{1}`... for the arguments.
     binds : int
         Strength of the whole expression.
     needs : tuple of int or int
@@ -38,6 +69,8 @@ class Op:
         starts with it, and may be anything elsewhere.
     word : str
         First part of the name of a variable that holds the result.
+    julia : Form or function or None
+        How Julia writes it; or a function of the node that returns its form and the arguments that this takes.
     """
 
     template: str
@@ -46,6 +79,7 @@ class Op:
     raises: bool = False
     fresh: bool = True
     word: str = "value"
+    julia: Form | Callable[[Node], tuple[Form, tuple[Node, ...]]] | None = None
 
     def strength(self, position: int) -> int:
         """Strength that the argument at `position` must have."""
@@ -54,14 +88,16 @@ class Op:
 
 def infix(sign: str, word: str, binds: int, *, raises: bool = False) -> Op:
     """Return the operation `a sign b`, left-associative."""
-    left = binds + 1 if binds == COMPARE else binds
-    return Op(f"{{0}} {sign} {{1}}", binds, (left, binds + 1), raises=raises, word=word)
+    needs = (binds + 1 if binds == COMPARE else binds, binds + 1)
+    julia = Form(f"{{0}} ~{sign} {{1}}", binds, needs)
+    return Op(f"{{0}} {sign} {{1}}", binds, needs, raises=raises, word=word, julia=julia)
 
 
-def call(name: str, count: int = 1, word: str = "", *, raises: bool = False, fresh: bool = True) -> Op:
-    """Return the operation `name(a, b, ...)`."""
+def call(name: str, count: int = 1, word: str = "", *, julia: str, raises: bool = False, fresh: bool = True) -> Op:
+    """Return the operation `name(a, b, ...)`, which Julia calls `julia` (with a `~` where it takes a dot)."""
     arguments = ", ".join(f"{{{i}}}" for i in range(count))
-    return Op(f"{name}({arguments})", raises=raises, fresh=fresh, word=word or name.rpartition(".")[2])
+    word = word or name.rpartition(".")[2]
+    return Op(f"{name}({arguments})", raises=raises, fresh=fresh, word=word, julia=Form(f"{julia}({arguments})"))
 
 
 def index_source(parts: list[str]) -> str:
@@ -69,6 +105,16 @@ def index_source(parts: list[str]) -> str:
     while parts and parts[-1] == ":":
         parts = parts[:-1]
     return f"[{', '.join(parts)}]"
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One axis of a slice as source: its first place and itself, NumPy's and Julia's."""
+
+    first: str
+    source: str
+    julia_first: str
+    julia: str
 
 
 @dataclass(eq=False)
@@ -113,8 +159,8 @@ class Node:
     hint : str
         Wanted variable name.
     note : object
-        What a later step wants to know: of a slice, per axis, the source of its start and of itself; of an element,
-        its index; of a loop, the `Statement`.
+        What a later step wants to know: of a slice, a `Cut` per axis; of an element, its index; of a loop, the
+        `Statement`.
     """
 
     op: Op

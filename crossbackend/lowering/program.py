@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from crossbackend import tree
+from crossbackend.lowering import julia_forms as forms
 from crossbackend.lowering import scalars
 from crossbackend.lowering.builder import UNPACK, Builder
 from crossbackend.lowering.flat import Flattener
-from crossbackend.lowering.nodes import ELEMENT, NAME, Node, Op, Value
+from crossbackend.lowering.nodes import ELEMENT, NAME, PASS, Form, Node, Op, Value
 from crossbackend.lowering.primitives import KNOWN, Walk
 from crossbackend.lowering.trace import Leaf, Traced, rebuild
 from crossbackend.lowering.writer import Writer
@@ -164,10 +166,12 @@ def arguments(b: Builder, traced: Traced) -> tuple[list[Value], list[tuple[Node,
     values, leaves = [], []
     for argument, group in traced.arguments.items():
         block = b.bind if argument in traced.static else b.body
-        for leaf in group:
+        names = {number: name for name, number in tree.leaves(traced.trees[argument])}
+        for i, leaf in enumerate(group):
             if not leaf.used:
                 continue
-            op = Op(leaf.access, fresh=False, word=leaf.name)
+            julia = forms.leaf(argument, names[i], leaf.shape, leaf.dtype)
+            op = Op(leaf.access, fresh=False, word=leaf.name, julia=julia)
             node = Node(op, (), leaf.shape, leaf.dtype, block, hint=leaf.name)
             block.nodes.append(node)
             leaves.append((node, leaf))
@@ -189,11 +193,11 @@ def finish(b: Builder, outputs: list[Value]) -> list[Node]:
             owner = owner.args[0]
         if node.shape == () and (node.cell or node.literal is not None):
             name = "bool_" if value.dtype == np.bool_ else value.dtype.name
-            node = added(b, Op(f"np.{name}({{0}})", word="result"), node, value)
+            node = added(b, Op(f"np.{name}({{0}})", word="result", julia=PASS), node, value)
         elif node.shape == () and node.op.word == "part":
             pass  # x[3] is a NumPy scalar, which nobody can change
         elif not node.fresh or node.block is not b.body or owner in seen:
-            node = added(b, Op("np.array({0})", word="copied"), node, value)
+            node = added(b, Op("np.array({0})", word="copied", julia=Form("copy({0})")), node, value)
         seen.add(owner)
         out.append(node)
     return out

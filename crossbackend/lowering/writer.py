@@ -56,9 +56,13 @@ class Writer:
             if node in self.live:
                 continue
             self.live[node] = None
-            for arg in node.args:
+            for arg in self.args(node):
                 self.readers.setdefault(arg, []).append(node)
                 todo.append(arg)
+
+    def args(self, node: Node) -> tuple[Node, ...]:
+        """Return what a node reads."""
+        return node.args
 
     def inlined(self, node: Node) -> bool:
         """Tell whether a node stands inside the only expression that reads it."""
