@@ -6,10 +6,11 @@ Importing this loads neither torch, jax nor matplotlib.
 import crossbackend.compare
 import crossbackend.diff
 import crossbackend.explain
+import crossbackend.export
 import crossbackend.recipe
 import crossbackend.report  # noqa: F401 - before the functions below take these modules' names
 from crossbackend import ops
-from crossbackend.api import gradient, recipe, run
+from crossbackend.api import export, gradient, import_results, recipe, run
 from crossbackend.errors import UserError
 from crossbackend.load import gallery, load
 from crossbackend.problem import Problem
@@ -26,8 +27,10 @@ __all__ = [
     "compare",
     "diff",
     "explain",
+    "export",
     "gallery",
     "gradient",
+    "import_results",
     "load",
     "ops",
     "recipe",

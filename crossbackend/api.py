@@ -6,7 +6,7 @@ import math
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crossbackend import norms, registry
 from crossbackend.compare import Comparison
@@ -17,6 +17,9 @@ from crossbackend.problem import Problem
 from crossbackend.record import Gradient
 from crossbackend.stored import compare
 from crossbackend.trial import trial
+
+if TYPE_CHECKING:
+    from crossbackend.imports import Imported
 
 Problems = Problem | str | Path | Sequence[Problem | str | Path]
 
@@ -126,8 +129,8 @@ def gradient(
         raise UserError(Mistake(where, f"atol = {atol:g}", "a positive number"))
     lacking = registry.missing(backend)
     if lacking:
-        fix = f"Install crossbackend[{backend.partition(':')[0]}]."
-        raise UserError(Mistake(where, f"a backend without {', '.join(lacking)}", "its libraries installed", fix))
+        got = f"a backend without {', '.join(lacking)}"
+        raise UserError(Mistake(where, got, "its libraries installed", registry.advice(backend)))
     plan = Plan(chosen.name, backend, norm, stepping, rtol, atol, dtype=dtype or chosen.dtype, device=device)
     solver = registry.get(backend)
     reason = solver.declines(chosen, plan)
@@ -148,14 +151,69 @@ def lower(problem: Problem | str | Path) -> str:
     from crossbackend.augmented import Augmented
 
     (chosen,) = _problems(problem)
-    lacking = registry.missing("scipy")
-    if lacking:
-        fix = "Install crossbackend[scipy]."
-        raise UserError(Mistake("lower", f"no {', '.join(lacking)}", "the libraries that trace a problem", fix))
+    _need_tracer("lower")
     raise_all(trial(chosen, "jax").mistakes)
     program = Augmented(chosen, "numpy").program
     assert program is not None
     return program.source
+
+
+def _need_tracer(where: str) -> None:
+    lacking = registry.missing("scipy")
+    if lacking:
+        fix = "Install crossbackend[scipy]."
+        raise UserError(Mistake(where, f"no {', '.join(lacking)}", "the libraries that trace a problem", fix))
+
+
+def export(problem: Problem | str | Path, *, julia: str | Path) -> dict[str, str]:
+    """Write a problem as a Julia program that runs on Julia alone: see docs/julia.md.
+
+    Parameters
+    ----------
+    problem : Problem, gallery name or path
+    julia : path
+        The folder to write, whole or not at all. It may hold an earlier export of the same problem, whose results
+        stay; any other is refused.
+
+    Returns
+    -------
+    dict of str to str
+        Norms that the program lacks, each with the reason; empty but for callable norms that JAX cannot trace.
+
+    Raises
+    ------
+    UserError
+        For a mistake of the caller's, a problem that JAX cannot trace or that has no rule in Julia, or where JAX is
+        not installed.
+    """
+    from crossbackend.export import export as write
+
+    (chosen,) = _problems(problem)
+    _need_tracer("export")
+    raise_all(trial(chosen, "jax").mistakes)
+    return write(chosen, Path(julia)).left_out
+
+
+def import_results(folder: str | Path, run: str | Path, *, card: str | Path | None = None) -> Imported:
+    """Put the results of a Julia program into a run, all of them or none; return what was imported.
+
+    Parameters
+    ----------
+    folder : path
+        The program's results, or the exported folder with `results` in it.
+    run : path
+        The run's folder; made where there is none.
+    card : path, optional
+        The problem's `card.json`; it is found where the results lie in the exported folder.
+
+    Raises
+    ------
+    UserError
+        With everything that is wrong with the results, or for a folder that is no run.
+    """
+    from crossbackend.imports import import_results as read
+
+    return read(folder, run, card=card)
 
 
 def recipe(problem: Problem | str | Path, library: str | None = None) -> str:

@@ -24,6 +24,7 @@ import numpy as np
 from crossbackend import lowering, ops, tree
 from crossbackend.bound import Bound
 from crossbackend.errors import Mistake, UserError
+from crossbackend.flattened import Flattened, ravel
 from crossbackend.problem import Problem
 
 ENGINES = ("numpy", "jax", "torch")
@@ -63,64 +64,19 @@ class Augmented:
             raise UserError(
                 Mistake(f"Problem({problem.name!r}) with engine {engine!r}", got, f"{library} functions", fix)
             )
-        self.bound = Bound(problem, library)
-        with ops.precision(library, "float64"):
-            self._flags = self.bound.field_leaves()
-            y0 = self.bound.initial(self.bound.params, self.bound.data)
-        self.layout = tree.Layout(tree.map_leaves(ops.to_numpy, y0))
-        self.params_layout = tree.Layout(problem.params)
-        self.param_names = self.bound.names
-        flags = dict(zip(self.param_names, self._flags, strict=True))
-        self.used = tuple(name for name in self.param_names if flags[name])
-        self.shapes = self._block_shapes()
+        self.flat = Flattened(problem, library)
+        self.layout, self.params_layout = self.flat.layout, self.flat.params_layout
+        self.param_names, self.used = self.flat.names, self.flat.used
+        self.shapes = self.flat.shapes(with_time=with_time)
         self.size = sum(int(np.prod(shape, dtype=int)) for shape in self.shapes.values())
         self.program: lowering.Program | None = None
         self._functions = {"numpy": self._by_numpy, "jax": self._by_jax, "torch": self._by_torch}[engine]()
 
-    def _block_shapes(self) -> dict[str, tuple[int, ...]]:
-        by_name = dict(zip(self.param_names, self.params_layout.shapes, strict=True))
-        shapes = {}
-        for group in ("y", "a_y"):
-            for name, shape in zip(self.layout.names, self.layout.shapes, strict=True):
-                shapes[f"{group}/{name}" if name else group] = shape
-        shapes |= {f"a_params/{name}" if name else "a_params": by_name[name] for name in self.used}
-        return shapes | ({"a_t": ()} if self.with_time else {})
-
-    # The problem's functions over flat vectors of any library.
-
-    def _initial(self, params: Any, data: Any) -> Any:
-        return _ravel(self.bound.initial(params, data))
-
-    def _field(self, t: Any, y: Any, params: Any, data: Any) -> Any:
-        return _ravel(self.bound.field(t, self.layout.unravel(y), params, data))
-
     def _adjoint(self, t: Any, z: Any, params: Any, data: Any) -> Any:
         n = self.layout.size
-        every = tree.values(params)
-        used = [leaf for leaf, flag in zip(every, self._flags, strict=True) if flag]
-
-        def field(t: Any, y: Any, leaves: Any) -> Any:
-            mine = iter(leaves)
-            merged = [next(mine) if flag else leaf for leaf, flag in zip(every, self._flags, strict=True)]
-            return self._field(t, y, tree.rebuild(params, merged), data)
-
-        if self.with_time:
-            dy, pull = ops.vjp(field, t, z[:n], used)
-            of_t, of_y, of_params = pull(z[n : 2 * n])
-            return _ravel([dy, -of_y, *[-leaf for leaf in of_params], -of_t])
-        dy, pull = ops.vjp(lambda y, leaves: field(t, y, leaves), z[:n], used)
-        of_y, of_params = pull(z[n : 2 * n])
-        return _ravel([dy, -of_y, *[-leaf for leaf in of_params]])
-
-    def _loss(self, ys: Any, params: Any, data: Any) -> Any:
-        """Return (loss, dloss/dys (len(ts), n), dloss/dparams (flat))."""
-        value, pull = ops.vjp(lambda ys, params: self.bound.loss(self.layout.unravel(ys), params, data), ys, params)
-        of_ys, of_params = pull(value * 0 + 1)
-        return value, of_ys, _ravel(of_params, like=ys)
-
-    def _initial_pull(self, a: Any, params: Any, data: Any) -> Any:
-        _, pull = ops.vjp(lambda params: self._initial(params, data), params)
-        return _ravel(pull(a)[0], like=a)
+        dy, pull = self.flat.pullback(t, z[:n], params, data, with_time=self.with_time)
+        of_y, of_params, of_t = pull(z[n : 2 * n])
+        return ravel([dy, -of_y, *[-leaf for leaf in of_params], *([-of_t] if self.with_time else [])])
 
     # Engines.
 
@@ -128,19 +84,15 @@ class Augmented:
         n, count = self.layout.size, len(self.problem.ts)
         t = np.float64(self.problem.ts[0])
         return {
-            "initial": (self._initial, {}),
-            "field": (self._field, {"t": t, "y": np.zeros(n)}),
+            "initial": (self.flat.initial, {}),
+            "field": (self.flat.field, {"t": t, "y": np.zeros(n)}),
             "adjoint": (self._adjoint, {"t": t, "z": np.zeros(self.size)}),
-            "loss": (self._loss, {"ys": np.zeros((count, n))}),
-            "initial_pull": (self._initial_pull, {"a": np.zeros(n)}),
+            "loss": (self.flat.loss, {"ys": np.zeros((count, n))}),
+            "initial_pull": (self.flat.initial_pull, {"a": np.zeros(n)}),
         }
 
-    def _constants(self) -> dict[str, Any]:
-        convert = Bound(self.problem, "numpy")
-        return {"params": convert.params, "data": convert.data}
-
     def _by_numpy(self) -> dict[str, Callable[..., Any]]:
-        constants = self._constants()
+        constants = self.flat.constants()
         traced = {
             name: lowering.trace(function, {**args, **constants}, static=("params", "data"))
             for name, (function, args) in self._examples().items()
@@ -149,7 +101,7 @@ class Augmented:
         return {name: self.program.bind(name, **constants) for name in traced}
 
     def _by_jax(self) -> dict[str, Callable[..., Any]]:
-        params, data = self.bound.params, self.bound.data
+        params, data = self.flat.bound.params, self.flat.bound.data
         compiled = {
             name: ops.jit(partial(function, params=params, data=data))
             for name, (function, _) in self._examples().items()
@@ -157,16 +109,16 @@ class Augmented:
         return {name: self._numpy_out(function) for name, function in compiled.items()}
 
     def _by_torch(self) -> dict[str, Callable[..., Any]]:
-        params, data = self.bound.params, self.bound.data
+        params, data = self.flat.bound.params, self.flat.bound.data
 
         def called(function: Callable[..., Any]) -> Callable[..., Any]:
-            return lambda *args: function(*(self.bound.convert(np.asarray(a)) for a in args), params, data)
+            return lambda *args: function(*(self.flat.bound.convert(np.asarray(a)) for a in args), params, data)
 
         return {name: self._numpy_out(called(function)) for name, (function, _) in self._examples().items()}
 
     def _numpy_out(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any) -> Any:
-            with ops.precision(self.bound.library, "float64"):
+            with ops.precision(self.flat.bound.library, "float64"):
                 out = function(*args)
             return tuple(ops.to_numpy(part) for part in out) if isinstance(out, tuple) else ops.to_numpy(out)
 
@@ -176,10 +128,10 @@ class Augmented:
         """Return the same system with its parameters, flat, moved by an amount: for finite differences."""
         flat = self.params_layout.ravel(self.problem.params) + by
         other = copy.copy(self)
-        other.bound = copy.copy(self.bound)
-        other.bound.params = self.bound.convert(self.params_layout.unravel(flat))
+        params = self.params_layout.unravel(flat)
+        other.flat = self.flat.moved(params)
         if self.program is not None:
-            constants = {**self._constants(), "params": self.params_layout.unravel(flat)}
+            constants = {**self.flat.constants(), "params": params}
             other._functions = {name: self.program.bind(name, **constants) for name in self._functions}
         else:
             other._functions = {"jax": other._by_jax, "torch": other._by_torch}[self.engine]()
@@ -255,12 +207,3 @@ class Augmented:
             whole[at] += a_params[start : start + length]
             start += length
         return dict(zip(self.param_names, tree.values(self.params_layout.unravel(whole)), strict=True))
-
-
-def _ravel(parts: Any, like: Any = None) -> Any:
-    """Return the leaves of any library as one flat vector; an empty one of the library of `like` without leaves."""
-    leaves = tree.values(parts)
-    if not leaves:
-        return like.reshape(-1)[:0]
-    xp = ops.namespace(*leaves)
-    return xp.concat([xp.reshape(leaf, (-1,)) for leaf in leaves])

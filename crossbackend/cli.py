@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from crossbackend import api, cli_stored, cli_train, registry, stored
+from crossbackend import api, cli_julia, cli_stored, cli_train, registry, stored
 from crossbackend.errors import UserError
 from crossbackend.load import gallery, load
 from crossbackend.norms import NATIVE
@@ -28,8 +28,8 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of every command."""
     top = argparse.ArgumentParser(
         prog="crossbackend",
-        description="Run one ODE learning problem on torchdiffeq, diffrax and SciPy and compare gradients, function "
-        "evaluations and timings.",
+        description="Run one ODE learning problem on torchdiffeq, diffrax, SciPy and Julia and compare gradients, "
+        "function evaluations and timings.",
     )
     top.add_argument("--version", action="version", version=f"crossbackend {version('crossbackend')}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     _add_run(commands)
     cli_train.add(commands)
     cli_stored.add(commands)
+    cli_julia.add(commands)
     _add_lower(commands)
     _add_recipe(commands)
     _add_new(commands)
@@ -105,7 +106,9 @@ def _add_new(commands: Any) -> None:
 def _add_choice(add: argparse.ArgumentParser) -> None:
     add.add_argument("problems", nargs="*", metavar="PROBLEM", help="gallery names or paths (the whole gallery)")
     add.add_argument("--problem", action="append", default=[], dest="more", metavar="PROBLEM", help="one more problem")
-    add.add_argument("--backend", action="append", help="torchdiffeq, diffrax, scipy[:ENGINE] (all installed ones)")
+    add.add_argument(
+        "--backend", action="append", help="torchdiffeq, diffrax, scipy[:ENGINE], julia[:ENGINE] (all installed ones)"
+    )
     add.add_argument(
         "--norm", action="append",
         help=f"{', '.join(NATIVE)}, or another (see `list`); `native:NAME` for one stepping alone (default, seminorm)",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
 import platform
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -64,23 +66,50 @@ def give_back_memory() -> None:
         trim(0)
 
 
-def reset_peak_memory() -> bool:
-    """Set the kernel's peak-memory mark of this process back to its present use; False where it cannot."""
+def reset_peak_memory(helpers: Iterable[int] = ()) -> bool:
+    """Set the kernel's peak-memory mark of this process back to its present use; False where it cannot.
+
+    Parameters
+    ----------
+    helpers : iterable of int
+        Numbers of processes of its own that work for it: theirs too.
+    """
     try:
-        with open("/proc/self/clear_refs", "w", encoding="ascii") as control:
-            control.write("5")
+        for process in ("self", *helpers):
+            with open(f"/proc/{process}/clear_refs", "w", encoding="ascii") as control:
+                control.write("5")
     except OSError:
         return False
     return True
 
 
-def peak_memory_bytes() -> int | None:
-    """Return the peak resident memory of this process since the last reset, None where it is not known."""
+def peak_memory_bytes(helpers: Iterable[int] = ()) -> int | None:
+    """Return the peak resident memory of this process, and its helpers', since the last reset; None if not known."""
+    peaks = [_peak(process) for process in ("self", *map(str, helpers))]
+    return None if None in peaks else sum(filter(None, peaks))
+
+
+def _peak(process: str) -> int | None:
     try:
-        with open("/proc/self/status", encoding="ascii") as lines:
+        with open(f"/proc/{process}/status", encoding="ascii", errors="replace") as lines:
             for line in lines:
                 if line.startswith("VmHWM"):
                     return int(line.split()[1]) * 1024
     except OSError:
         pass
     return None
+
+
+def memory_in_use(process: psutil.Process, *, family: bool = False) -> int:
+    """Return the resident memory of a process in bytes; with `family`, that of the processes it has started too.
+
+    Raises
+    ------
+    psutil.Error
+        It has ended.
+    """
+    used = process.memory_info().rss
+    for child in process.children(recursive=True) if family else ():
+        with contextlib.suppress(psutil.Error):  # it ended meanwhile
+            used += child.memory_info().rss
+    return used

@@ -75,7 +75,7 @@ class Meter:
             return []
         seen = {name: array for name, array in blocks.items() if self.norm.sees(name, self.integrals)}
         zeros = {name: xp.zeros_like(array) for name, array in seen.items()}
-        state = _OrZeros({name: array for name, array in seen.items() if _group(name) in STATE}, zeros)
+        state = state_alone(seen, xp)
         only = [{n: a if _group(n) == group else zeros[n] for n, a in seen.items()} for group in self.groups]
         return [function(seen), function(state), *(function(part) for part in only)]
 
@@ -120,15 +120,20 @@ class Meter:
         return 0.0 if value is None else float(value)
 
 
-class _OrZeros(dict[str, Any]):
-    """The blocks of the state; a function that asks for another one by its name is given zeros."""
+def state_alone(blocks: Blocks, xp: Any) -> dict[str, Any]:
+    """Return the blocks of y and a_y; a function that asks for another one by its name is given zeros."""
+    return _OrZeros({name: array for name, array in blocks.items() if _group(name) in STATE}, blocks, xp)
 
-    def __init__(self, blocks: Mapping[str, Any], zeros: Mapping[str, Any]) -> None:
+
+class _OrZeros(dict[str, Any]):
+    """The blocks of the state; in place of another one that is asked for by its name there are zeros."""
+
+    def __init__(self, blocks: Mapping[str, Any], every: Blocks, xp: Any) -> None:
         super().__init__(blocks)
-        self._zeros = zeros
+        self._every, self._xp = every, xp
 
     def __missing__(self, name: str) -> Any:
-        return self._zeros[name]
+        return self._xp.zeros_like(self._every[name])
 
 
 def _group(name: str) -> str:

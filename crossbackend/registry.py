@@ -51,7 +51,8 @@ def get(name: str) -> Backend:
 def versions(name: str, training: bool = False) -> dict[str, str]:
     """Return the installed versions of the packages that a backend's records depend on, crossbackend among them.
 
-    Those of a training depend on more (`training_distributions`). A package that is not installed is left out.
+    Those of a training depend on more (`training_distributions`). A package that is not installed is left out, and so
+    is a program that is not there.
     """
     found = {}
     more = training_distributions(name) if training else ()
@@ -60,7 +61,13 @@ def versions(name: str, training: bool = False) -> dict[str, str]:
             found[distribution] = version(distribution)
         except PackageNotFoundError:
             continue
-    return found
+    return found | {program: number for program, number in programs(name).items() if number is not None}
+
+
+def programs(name: str) -> dict[str, str | None]:
+    """Return the versions of the programs that a backend runs, None for one that is not there."""
+    own = getattr(get(name), "programs", None)
+    return {} if own is None else own()
 
 
 def training_distributions(name: str) -> tuple[str, ...]:
@@ -69,11 +76,30 @@ def training_distributions(name: str) -> tuple[str, ...]:
 
 
 def missing(name: str) -> tuple[str, ...]:
-    """Return the packages that a backend needs and this environment lacks."""
+    """Return the packages and programs that a backend needs and this environment lacks."""
     have = versions(name)
-    return tuple(package for package in get(name).distributions if package not in have)
+    return tuple(part for part in (*get(name).distributions, *programs(name)) if part not in have)
+
+
+def advice(name: str) -> str:
+    """Return how to get what a backend lacks, in sentences; nothing where it lacks nothing."""
+    lacking = missing(name)
+    said = [f"Install crossbackend[{name.partition(':')[0]}]."] if set(lacking) & set(get(name).distributions) else []
+    if set(lacking) & set(programs(name)):
+        words = get(name).program_advice()  # type: ignore[attr-defined]
+        said.append(f"{words[:1].upper()}{words[1:]}.")
+    return " ".join(said)
+
+
+def known(name: str) -> bool:
+    """Whether a name is a backend's here, with its engine."""
+    try:
+        get(name)
+    except UserError:
+        return False
+    return True
 
 
 def installed() -> tuple[str, ...]:
-    """Return the backends whose packages are all installed."""
+    """Return the backends whose packages and programs are all there."""
     return tuple(name for name in names() if not missing(name))

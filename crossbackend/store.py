@@ -194,7 +194,14 @@ def read_record(path: Path) -> Record:
         Unreadable, of another format, with a checksum that does not hold, or without what a record has.
     """
     fields, arrays = _read_pair(path)
-    _refuse(path, _not_a_record(fields, path.stem))
+    _refuse(path, not_a_record(fields))
+    if fields.get("digest") != path.stem:
+        _refuse(path, f"its digest is {fields.get('digest')!r}: the file was renamed or copied")
+    return made_of(fields, arrays)
+
+
+def made_of(fields: Mapping[str, Any], arrays: dict[str, np.ndarray]) -> Record:
+    """Return the record of a JSON object that is one; fields that no record has are left out."""
     plan = {name: fields.get(name) for name in PLAN_FIELDS}
     rest = {name: fields[name] for name in _BESIDE_PLAN if name in fields and name != "status"}
     return Record(plan=plan, status=Status(fields["status"]), arrays=arrays, **rest)
@@ -218,7 +225,7 @@ def _refuse(path: Path, wrong: str) -> None:
         raise Damaged(f"{path.name}: {wrong}")
 
 
-def _not_a_record(fields: Mapping[str, Any], stem: str) -> str:
+def not_a_record(fields: Mapping[str, Any]) -> str:
     """Return what keeps the fields from being a record: other programs write records too."""
     words = {name: fields.get(name) for name in PLAN_FIELDS if name not in ("rtol", "atol", "first_step")}
     bad = [
@@ -235,8 +242,6 @@ def _not_a_record(fields: Mapping[str, Any], stem: str) -> str:
         bad += [] if all(isinstance(p, dict) and isinstance(p.get("nfe"), int) for p in passes) else ["nfe"]
     if bad:
         return f"missing or of the wrong kind: {', '.join(dict.fromkeys(bad))}"
-    if fields.get("digest") != stem:
-        return f"its digest is {fields.get('digest')!r}: the file was renamed or copied"
     return ""
 
 

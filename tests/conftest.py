@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from crossbackend import registry
+from crossbackend import julia_program, registry
 
 settings.register_profile("crossbackend", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("crossbackend")
+
+NO_JULIA = julia_program.program().reason
+"""Why there is no Julia; empty where there is one."""
 
 SOLVES = "tests.backends.solves"
 """The module whose caches tests share."""
@@ -24,13 +27,26 @@ def pytest_sessionstart(session):
     lacking = {name: registry.missing(name) for name in required if registry.missing(name)}
     if lacking:
         pytest.exit(f"REQUIRE_BACKENDS: not installed: {lacking}", returncode=3)
+    if os.environ.get("REQUIRE_JULIA", "") not in ("", "0") and NO_JULIA:
+        pytest.exit(f"REQUIRE_JULIA: {NO_JULIA}", returncode=3)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say in one line how many tests were skipped for want of Julia."""
+    reports = [report for report in terminalreporter.stats.get("skipped", ()) if "julia" in str(report.longrepr)]
+    if NO_JULIA and reports:
+        terminalreporter.write_line(f"{len(reports)} tests need Julia and were skipped: {NO_JULIA}", yellow=True)
 
 
 def pytest_collection_modifyitems(config, items):
-    """Keep together, where several processes share the tests (`make test`), what is made once and shared.
+    """Skip what needs Julia where there is none; keep together what is made once and shared.
 
-    The tests on the solvers share their compiled plans, and those of any other file its fixtures.
+    Where several processes share the tests (`make test`), the tests on the solvers share their compiled plans, and
+    those of any other file its fixtures.
     """
+    for item in items if NO_JULIA else ():
+        if item.get_closest_marker("julia"):
+            item.add_marker(pytest.mark.skip(reason="julia not installed"))
     if not config.pluginmanager.hasplugin("xdist"):
         return
     for item in items:

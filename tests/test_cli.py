@@ -361,6 +361,8 @@ class TestWords:
             "advise",
             "diff",
             "report",
+            "export",
+            "import",
             "lower",
             "recipe",
             "new",

@@ -12,7 +12,9 @@
 5. `Compiled.settings` states the effective settings of both passes, as the library got them.
 6. `forget()`, which a backend may have, frees what its library keeps of programs compiled so far; Compiled that has
    been solved once stays usable and compiles nothing anew.
-7. The library's own solver and adjoint do the work, through documented arguments and small subclasses.
+7. A backend that runs a program beside Python says so: `programs()` gives its versions by name (None for one that is
+   not there), `program_advice()` what to do then, `processes()` the numbers of the processes at work for this one.
+8. The library's own solver and adjoint do the work, through documented arguments and small subclasses.
 """
 
 from __future__ import annotations

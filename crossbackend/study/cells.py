@@ -59,7 +59,7 @@ def set_aside(cells: Sequence[Cell], digests: Mapping[str, str], run: Run) -> in
     current = {cell.plan: cell.digest for cell in cells}
     stale = [record for record in run.records if not _true(record, current, digests)]
     for record in stale:
-        _move(run.folder, f"records/{record.digest}.json", f"records/{record.digest}.npz")
+        supersede(run.folder, record)
     gone = {record.digest for record in stale}
     run.records = [record for record in run.records if record.digest not in gone]
     for name, digest in digests.items():
@@ -67,6 +67,11 @@ def set_aside(cells: Sequence[Cell], digests: Mapping[str, str], run: Run) -> in
             _move(run.folder, f"reference/{name}.json", f"reference/{name}.npz")
             del run.references[name]
     return len(stale)
+
+
+def supersede(folder: Path, record: Record) -> None:
+    """Move a record of a run to `superseded/`."""
+    _move(folder, f"records/{record.digest}.json", f"records/{record.digest}.npz")
 
 
 def _move(folder: Path, *names: str) -> None:
@@ -79,7 +84,7 @@ def _move(folder: Path, *names: str) -> None:
 
 
 def _true(record: Record, current: Mapping[Plan, str], digests: Mapping[str, str]) -> bool:
-    if record.problem not in digests or record.backend.partition(":")[0] not in registry.names():
+    if record.problem not in digests or not registry.known(record.backend):
         return True
     plan = Plan(**record.plan)
     then = plan_digest(plan, digests[record.problem], record.versions)
@@ -101,7 +106,7 @@ def declines(problem: Problem, plans: Sequence[Plan]) -> list[tuple[Plan, str | 
         mine = [plan for plan in plans if plan.backend == backend]
         lacking = registry.missing(backend)
         if lacking:
-            found |= dict.fromkeys(mine, f"not installed: {', '.join(lacking)}")
+            found |= dict.fromkeys(mine, f"not installed: {', '.join(lacking)}. {registry.advice(backend)}")
         elif any(plan.device != "cpu" for plan in mine):
             worker = WorkerHandle(backend, timeout=120.0, memory_bytes=2**33, environment={})
             try:

@@ -16,6 +16,7 @@ from typing import Any
 import cloudpickle
 import psutil
 
+from crossbackend import machine
 from crossbackend.digest import problem_digest
 from crossbackend.errors import Mistake, UserError
 from crossbackend.load import path_of
@@ -50,12 +51,16 @@ class WorkerHandle:
         Seconds a request may take before the worker is killed.
     memory_bytes : int
         Resident memory at which it is killed.
+    family : bool
+        Whether the processes that it starts count with it.
     environment : dict of str to str
         Variables beside this process's own.
     """
 
-    def __init__(self, name: str, timeout: float, memory_bytes: int, environment: dict[str, str]) -> None:
-        self.name, self.timeout, self.memory_bytes = name, timeout, memory_bytes
+    def __init__(
+        self, name: str, timeout: float, memory_bytes: int, environment: dict[str, str], *, family: bool = False
+    ) -> None:
+        self.name, self.timeout, self.memory_bytes, self.family = name, timeout, memory_bytes, family
         self.environment = environment
         self.process: subprocess.Popen[bytes] | None = None
         self.sent: set[str] = set()
@@ -137,7 +142,7 @@ class WorkerHandle:
                     pass
                 elif time.monotonic() > end:
                     verdict.append((Status.TIMEOUT, f"no answer in {self.timeout:g} s"))
-                elif (used := looked.memory_info().rss) > self.memory_bytes:
+                elif (used := machine.memory_in_use(looked, family=self.family)) > self.memory_bytes:
                     limit = self.memory_bytes / 2**30
                     verdict.append((Status.OUT_OF_MEMORY, f"used {used / 2**30:.2f} GiB of {limit:.2f} GiB allowed"))
                 else:

@@ -77,7 +77,7 @@ def not_installed(name: str) -> Mistake | None:
     lacking = registry.missing(name)
     if not lacking:
         return None
-    fix = f"Install crossbackend[{name.partition(':')[0]}], or name other backends."
+    fix = f"{registry.advice(name)} Or name other backends."
     got = f"{name!r}, which needs {', '.join(lacking)}"
     return Mistake("--backend", got, "a backend whose libraries are installed", fix)
 

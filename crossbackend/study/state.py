@@ -84,7 +84,8 @@ class Study:
         environment = {"JAX_PLATFORMS": "cpu"} if cpu else {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
         memory = int(self.options.memory_gib * 2**30)
         for name in (*self.backends, "reference"):
-            self.workers[name] = WorkerHandle(name, self.options.timeout, memory, environment)
+            family = name != "reference" and bool(registry.programs(name))
+            self.workers[name] = WorkerHandle(name, self.options.timeout, memory, environment, family=family)
         total = len(self.todo) + len(self.to_time) + len(self.references)
         silent = not self.options.progress
         self.bar = tqdm(total=total, unit="cell", disable=silent, dynamic_ncols=True, smoothing=0.05)

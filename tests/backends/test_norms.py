@@ -62,6 +62,8 @@ def measure(compiled, backend, blocks, rng):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_backward_norm_is_the_oracle(backend, name, rng):
+    if backend == "julia":
+        pytest.skip("its norms are Julia's: tests/julia/test_backend.py holds the ratios of its steps to SciPy's")
     compiled = case(backend, name)
     norm = norms.resolve(name, "native", OWN)
     for _ in range(20):

@@ -15,6 +15,7 @@ OWN = {
     "torchdiffeq": {"default": ("max", True, True), "seminorm": ("max", False, True)},
     "diffrax": {"default": ("pooled", True, False), "seminorm": ("pooled", False, False)},
     "scipy": {"default": ("pooled", True, False), "seminorm": ("pooled", False, False)},
+    "julia": {"default": ("pooled", True, False), "seminorm": ("pooled", False, False)},
 }
 """What each library's own norm is: across blocks, whether it sees a_params, whether it sees a_t."""
 
@@ -40,7 +41,7 @@ def assembled(seen, sizes, across, params, time):
 def factor(backend, stepping, ratio, accepted, after_rejection):
     """Return the factor from one attempt's step to the next one's, by the library's published controller."""
     wanted = 10.0 if ratio == 0 else 0.9 * ratio**-0.2
-    if backend == "scipy" and stepping == "native":
+    if backend in ("scipy", "julia") and stepping == "native":
         grown = min(10.0, wanted)
         return (min(1.0, grown) if after_rejection else grown) if accepted else max(0.2, wanted)
     if accepted:
@@ -95,6 +96,8 @@ def test_integrals_that_a_norm_leaves_out_are_left_out_of_its_blocks(backend):
 
 def test_calls_for_a_first_step_are_no_attempts(backend):
     """A norm that counts its calls is called three times more for every chosen first step, and those are not kept."""
+    if backend == "julia":
+        pytest.skip("it runs what was printed of the norm, which calls nothing in Python")
     calls, restarts = [], 7
 
     def counting(blocks):
@@ -237,10 +240,8 @@ def test_recording_keeps_the_steps_of_the_untouched_diffrax():
 
 def test_matched_backends_see_the_same_ratios():
     """The same steps have the same errors: block by block, to what rounding leaves of an error estimate."""
-    found = [
-        solves.record("forced:8", name, "default", "matched", 1e-5).backward.seen
-        for name in ("torchdiffeq", "diffrax", "scipy")
-    ]
+    found = [solves.record("forced:8", name, "default", "matched", 1e-5).backward.seen for name in registry.installed()]
+    assert len(found) >= 3
     for other in found[1:]:
         for name in ("ratio_y", "ratio_a_y", "ratio_a_params", "ratio_state", "rms_a_y"):
             np.testing.assert_allclose(found[0][name], other[name], rtol=1e-4, atol=1e-6, err_msg=name)

@@ -41,7 +41,7 @@ def test_a_worked_problem_passes_its_trial(path, library):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_worked_problem_runs_wherever_it_can(path):
     problem = load(path)
-    sweeps = {name: compiled(problem, name) for name in registry.names()}
+    sweeps = {name: compiled(problem, name) for name in registry.installed()}
     assert {name for name, sweep in sweeps.items() if sweep} >= set(RUNS_ON[path.stem])
     found = [sweep.record(1e-4, 1e-6) for sweep in sweeps.values() if sweep]
     assert [str(item.status) for item in found] == ["ok"] * len(found)
