@@ -28,7 +28,8 @@ def _export(args: argparse.Namespace) -> None:
     left_out = api.export(args.problem, julia=args.julia)
     for name, reason in left_out.items():
         print(clean(f"left out: the norm {name!r}: {reason}"))
-    print(f"wrote {args.julia}; run it by `cd {shlex.quote(str(args.julia))} && julia run.jl`")
+    command = shlex.join(["julia", str(args.julia / "run.jl")])
+    print(f"wrote {args.julia}; run it by `{command}`")
 
 
 def _import(args: argparse.Namespace) -> None:

@@ -18,7 +18,7 @@ RUN = """\
 # Loss and gradient of {name} by Julia alone: `julia run.jl`; `julia run.jl --help` shows the options.
 
 include(joinpath(@__DIR__, "CrossBackend", "CrossBackend.jl"))
-CrossBackend.main(@__DIR__, ARGS)
+CrossBackend.main(@__DIR__, ["--out", joinpath(@__DIR__, "results"), ARGS...])
 """
 
 README = """\

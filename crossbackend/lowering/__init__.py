@@ -1,7 +1,7 @@
-"""JAX functions traced once and printed as readable NumPy source that runs on NumPy alone.
+"""JAX functions traced once and printed as readable source: NumPy's, that runs on NumPy alone, or Julia's on Base.
 
-`trace` makes the jaxpr, `lower` prints jaxprs as one module, `Program.bind` makes a printed function callable.
-jax is imported inside `trace` and `lower` only; the program that comes out never needs it.
+`trace` makes the jaxpr, `lower` prints jaxprs as one module, `Program.bind` makes a printed function callable;
+`lower_julia` prints them in Julia. jax is imported inside `trace` and `lower` only; what comes out never needs it.
 """
 
 from crossbackend.lowering.julia import JuliaProgram, lower_julia

@@ -25,6 +25,9 @@ HEADER = """\
 # so that `A @ B` is `B * A`. Values of a few elements are numbers. `rt` is CrossBackend.Arrays; nothing throws for any
 # value: where NumPy gives nan or inf, so does this.
 """
+APART = """\
+# In a long function `rt.apart(() -> ...)` compiles a line by itself: the whole in one piece would take minutes.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +66,7 @@ def lower_julia(functions: Mapping[str, Traced], *, title: str = "") -> JuliaPro
             raise ValueError(f"{name}: {wrong} cannot name a function or an argument of the printed source")
         parts.append(printed(name, traced, constants))
     header = HEADER.format(title=title or "Julia program", names=", ".join(functions))
+    header += APART if any("rt.apart(" in part for part in parts) else ""
     statics = {name: tuple(a for a in traced.arguments if a in traced.static) for name, traced in functions.items()}
     return JuliaProgram("\n".join([header, *parts]), constants, statics)
 

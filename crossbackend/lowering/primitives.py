@@ -1,7 +1,7 @@
 """The table of primitives, and the walk that applies it to a flat jaxpr.
 
-`ARRAYS` and `CELLS` map a primitive's name to a rule `(builder, equation, *values) -> values`. A printer of another
-language would be a second pair of tables over the same walk.
+`ARRAYS` and `CELLS` map a primitive's name to a rule `(builder, equation, *values) -> values`. Each operation that a
+rule makes says how NumPy writes it and how Julia does, so both printers share the rules and the walk.
 """
 
 from __future__ import annotations

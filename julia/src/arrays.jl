@@ -8,7 +8,7 @@ changes an argument.
 """
 module Arrays
 
-using LinearAlgebra: LinearAlgebra, dot, mul!
+using LinearAlgebra: dot, mul!
 
 include("arrays_maths.jl")
 include("arrays_special.jl")

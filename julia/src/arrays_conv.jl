@@ -26,7 +26,9 @@ function conv(
     pieces = max(groups, batch_groups)
     per_out, points, taps = outs ÷ pieces, prod(space), prod(window) * per_in
     weights, target = reshape(kernel, taps, outs), reshape(out, points, outs, n)
-    lanes = ntuple(d -> Lane(window[d], space[d], size(x, d), strides[d], padding[d][1], x_dilation[d], kernel_dilation[d]), Val(rank))
+    lanes = ntuple(Val(rank)) do d
+        Lane(window[d], space[d], size(x, d), strides[d], padding[d][1], x_dilation[d], kernel_dilation[d])
+    end
     columns = Array{T}(undef, points, taps)
     for image in 1:n, piece in 1:pieces
         source = batch_groups > 1 ? (piece - 1) * n + image : image
@@ -60,7 +62,9 @@ function under(lane::Lane, o::Int, k::Int)
 end
 
 "Write what lies under every tap of every window of one image into `columns`, of size (windows, taps)."
-function lay!(columns::Matrix{T}, x::AbstractArray{T}, lanes::NTuple{R, Lane}, image::Int, first::Int, per_in::Int) where {T, R}
+function lay!(
+    columns::Matrix{T}, x::AbstractArray{T}, lanes::NTuple{R, Lane}, image::Int, first::Int, per_in::Int,
+) where {T, R}
     row, rest = lanes[1], Base.tail(lanes)
     taps = CartesianIndices(map(lane -> lane.window, lanes))
     lines = CartesianIndices(map(lane -> lane.space, rest))

@@ -54,7 +54,9 @@ function taken(x::AbstractArray{T, N}, index::AbstractArray{<:Integer, M}, dim::
             end
         end
     end
-    shape = ntuple(d -> d < dim ? size(x, d) : (d < dim + M ? size(index, d - dim + 1) : size(x, d - M + 1)), Val(N + M - 1))
+    shape = ntuple(Val(N + M - 1)) do d
+        d < dim ? size(x, d) : (d < dim + M ? size(index, d - dim + 1) : size(x, d - M + 1))
+    end
     return reshape(out, shape)
 end
 
@@ -79,11 +81,6 @@ function corner(x::AbstractArray{T, N}, start, at, window::NTuple{N, Int}, start
         fits &= 0 <= first[d] <= size(x, d) - window[d]
     end
     return ntuple(d -> min(max(first[d], 0), size(x, d) - window[d]), Val(N)), fits
-end
-
-"Split a tuple: the dimensions that `chosen` names are counted off in order, the others too."
-function places(chosen::Dims, total::Val{N}) where {N}
-    return ntuple(d -> d in chosen, total)
 end
 
 """

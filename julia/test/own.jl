@@ -64,7 +64,8 @@ end
     field(t, y, p) = -p.k .* y
     vjp(t, y, p, a) = (-p.k .* a, (k = -sum(a .* y), start = 0.0))
     solved(; options...) = gradient(field, vjp, ys -> (sum(abs2, ys) / 2, copy(ys)), [1.3], (k = 0.7, start = 1.3),
-                                    [0.0, 1.0]; norm = "pooled", initial_pull = a -> (k = 0.0, start = a[1]), options...)
+                                    [0.0, 1.0]; norm = "pooled", options...,
+                                    initial_pull = a -> (k = 0.0, start = a[1]))
     exported = record(load(decay()), Plan("pooled", "native", 1e-6, 1e-8))
     found = solved(field_params = (:k,))
     @test [found.gradient.k, found.gradient.start] ≈ exported.gradient.params rtol = 1e-12

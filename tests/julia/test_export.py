@@ -41,7 +41,7 @@ def test_every_gallery_problem_is_written(name, folder):
 
 def test_the_command_says_how_to_run_it(folder, capsys):
     code, out, err = call(capsys, "export", "linear", "--julia", folder)
-    assert (code, out, err) == (0, f"wrote {folder}; run it by `cd {folder} && julia run.jl`\n", "")
+    assert (code, out, err) == (0, f"wrote {folder}; run it by `julia {folder}/run.jl`\n", "")
     readme = (folder / "README.md").read_text()
     assert "\n    julia run.jl\n" in readme
     assert re.search(r"^\| parameter `.+` \| .+ \|$", readme, re.MULTILINE)

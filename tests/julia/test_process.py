@@ -20,6 +20,7 @@ from crossbackend.record import Status
 from crossbackend.store import load_run, prepare, write_json, write_reference
 from crossbackend.study import Options, run_study
 from crossbackend.study.references import MADE_BY
+from crossbackend.study.state import Study
 from tests import cases
 
 SLOW = Path(__file__).parent / "slow.py"
@@ -127,6 +128,16 @@ def test_the_memory_of_what_a_worker_starts_counts_with_it():
     finally:
         child.communicate(b"\n")
     assert machine.peak_memory_bytes([child.pid]) is None, "it is gone"
+
+
+def test_a_run_counts_julia_with_its_worker(tmp_path):
+    choice = Choice(("julia", "scipy"))
+    study = Study((), choice, Options(tmp_path, progress=False), [], set(), set(), [], {}, {}, {})
+    study.start()
+    assert {name: handle.family for name, handle in study.workers.items()} == {
+        "julia": True, "scipy": False, "reference": False,
+    }  # fmt: skip
+    study.end()
 
 
 @pytest.mark.julia

@@ -85,6 +85,10 @@ spoil(x::Array) = fill!(x, one(eltype(x)))
 spoil(x::Union{Tuple, AbstractDict}) = foreach(spoil, values(x))
 spoil(x) = nothing
 
+arrays(x::Array) = isempty(x) ? [] : Any[x]
+arrays(x::Union{Tuple, AbstractDict}) = reduce(vcat, map(arrays, collect(values(x))); init = [])
+arrays(x) = []
+
 function call(f, args)
     kept = deepcopy(args)
     result = try
@@ -94,7 +98,9 @@ function call(f, args)
         return nothing
     end
     isequal(kept, args) || println(OUTPUT, "! an argument was changed")
-    first = deepcopy(result)
+    first, parts = deepcopy(result), arrays(result)
+    shared = any(Base.mightalias(parts[i], parts[j]) for i in 1:length(parts), j in 1:length(parts) if i < j)
+    shared && println(OUTPUT, "! two results share memory")
     spoil(result)
     isequal(kept, args) || println(OUTPUT, "! a result shares an argument's memory")
     isequal(Base.invokelatest(f, args...), first) || println(OUTPUT, "! the second call differs")

@@ -158,6 +158,9 @@ CASES = {
     ),
     "bare_static": Case(lambda y, p: (p * y, p), {"y": STATE, "p": STATE}, ("p",)),
     "static_scalar": Case(lambda t, p: t * p, {"t": np.float64(2.0), "p": np.float64(3.0)}, ("p",)),
+    "parts_of_static": Case(
+        lambda y, p: (p[1:3], p.T, p[::-1], p[:, ::2], p.reshape(-1), y), {"y": STATE, "p": WIDE}, ("p",)
+    ),
     "only_static": Case(lambda p: (jnp.sin(p), p.sum()), {"p": STATE}, ("p",)),
     "nested": Case(nested, {"y": STATE, "d": {"x": np.ones((4, 5)), "k": (np.arange(30.0),)}}),
     "nested_static": Case(nested, {"y": STATE, "d": {"x": np.ones((4, 5)), "k": (np.arange(30.0),)}}, ("d",)),
