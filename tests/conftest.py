@@ -1,6 +1,7 @@
 """Settings of all tests: what must be installed, and one seed."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,11 +32,13 @@ def pytest_sessionstart(session):
         pytest.exit(f"REQUIRE_JULIA: {NO_JULIA}", returncode=3)
 
 
-def pytest_terminal_summary(terminalreporter):
-    """Say in one line how many tests were skipped for want of Julia."""
-    reports = [report for report in terminalreporter.stats.get("skipped", ()) if "julia" in str(report.longrepr)]
-    if NO_JULIA and reports:
-        terminalreporter.write_line(f"{len(reports)} tests need Julia and were skipped: {NO_JULIA}", yellow=True)
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Have all tests that are skipped for want of Julia stand in one line of the summary."""
+    report = yield
+    if NO_JULIA and report.skipped and "julia not installed" in str(report.longrepr):
+        report.longrepr = (str(Path(__file__).parent), None, f"Skipped: these need Julia: {NO_JULIA}")
+    return report
 
 
 def pytest_collection_modifyitems(config, items):

@@ -7,7 +7,11 @@ noted by `record`. `gradient` solves a field and a vector-Jacobian product of on
 """
 module CrossBackend
 
+using LinearAlgebra: BLAS
 using Printf
+
+"""Let BLAS use one thread, unless the environment says how many: on matrices of this size more cost more than they do."""
+one_blas_thread() = haskey(ENV, "OPENBLAS_NUM_THREADS") ? nothing : BLAS.set_num_threads(1)
 
 include("snapping.jl")
 include("npy.jl")

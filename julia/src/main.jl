@@ -12,6 +12,7 @@ function main(dir, arguments)
 end
 
 function command(dir, arguments)
+    one_blas_thread()
     try
         options = parse_options(arguments)
         options === nothing ? print(HELP) : run_all(dir, options)

@@ -26,6 +26,7 @@ Reply(pairs::Pair...; arrays = Pair{String,Any}[]) = Reply(fields(pairs...), arr
 Answer requests until the input ends or `quit` comes. An error is a reply; it does not end the worker.
 """
 function serve(input::IO, output::IO, started::Float64 = time())
+    one_blas_thread()
     server = Server(Dict{String,Problem}(), started)
     for line in eachline(input)
         parts = String.(split(chomp(line), '\t'))
