@@ -1,6 +1,7 @@
 """The gallery in Julia: matched stepping takes SciPy's steps to its gradient, native stepping its own rules."""
 
 import time
+from functools import cache
 
 import pytest
 
@@ -8,42 +9,53 @@ from crossbackend.agreement import same_steps
 from crossbackend.flags import is_unstable
 from crossbackend.load import gallery, load
 from crossbackend.record import Status, from_outcome, gradient_difference
-from tests.problems.cells import compiled, gallery_outcome
+from tests.problems.cells import compiled
 
 pytestmark = [pytest.mark.julia, pytest.mark.slow]
 UNSTABLE = {"dissipative"}
 """Problems whose reverse solve amplifies rounding, by which their gradients differ."""
 
 
+@cache
+def problem(name):
+    """Return a problem, the same one each time: Julia compiles it once."""
+    return load(name)
+
+
+@cache
+def outcome(name, backend, norm="default", stepping="native"):
+    return compiled(problem(name), backend, norm, stepping).record(1e-6, 1e-8)
+
+
 @pytest.mark.parametrize("norm", ["default", "seminorm"])
 @pytest.mark.parametrize("name", gallery())
 def test_matched_stepping_is_scipys(name, norm):
-    outcomes = {backend: gallery_outcome(name, backend, 1e-6, norm, "matched") for backend in ("julia", "scipy")}
-    records = {backend: from_outcome("", {"rtol": 1e-6}, outcome, {}) for backend, outcome in outcomes.items()}
+    found = {backend: outcome(name, backend, norm, "matched") for backend in ("julia", "scipy")}
+    records = {backend: from_outcome("", {"rtol": 1e-6}, one, {}) for backend, one in found.items()}
     assert {record.status for record in records.values()} == {Status.OK}
     for which in ("forward", "backward"):
-        mine, its = (getattr(outcomes[backend], which).counts for backend in ("julia", "scipy"))
+        mine, its = (getattr(found[backend], which).counts for backend in ("julia", "scipy"))
         assert mine == its, which
-    ts = load(name).ts
+    ts = problem(name).ts
     assert same_steps(records["julia"], records["scipy"], ts[-1] - ts[0])
     assert any(is_unstable(record) for record in records.values()) == (name in UNSTABLE)
     if name not in UNSTABLE:
-        gradients = [outcome.gradient.arrays for outcome in outcomes.values()]
+        gradients = [one.gradient.arrays for one in found.values()]
         assert gradient_difference(*gradients) <= 1e-9
 
 
 @pytest.mark.parametrize("name", ["linear", "hudson_bay", "van_der_pol", "cnf_density"])
 def test_native_stepping_is_scipys(name):
     """Its own rules, written in Julia: the same steps where no kink turns rounding into another step."""
-    mine, its = (gallery_outcome(name, backend, 1e-6) for backend in ("julia", "scipy"))
+    mine, its = (outcome(name, backend) for backend in ("julia", "scipy"))
     assert mine.forward.counts == its.forward.counts
     assert mine.backward.counts == its.backward.counts
     assert gradient_difference(mine.gradient.arrays, its.gradient.arrays) <= 1e-9
 
 
 def test_a_warm_gradient_is_faster_than_scipys():
-    """By far on a small problem: `hudson_bay` takes 20 to 50 times as long in SciPy."""
-    sweeps = [compiled(load("hudson_bay"), backend) for backend in ("julia", "scipy")]
+    """By far on a small problem: `hudson_bay` takes SciPy about twenty times as long."""
+    sweeps = [compiled(problem("hudson_bay"), backend) for backend in ("julia", "scipy")]
     best = []
     for sweep in sweeps:
         sweep.solve(1e-6, 1e-8)

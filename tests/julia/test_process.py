@@ -213,8 +213,7 @@ class TestStudy:
         pids = []
 
         def kill(out):
-            while not list(out.glob("records/*.json")):
-                time.sleep(0.05)
+            until(lambda: list(out.glob("records/*.json")))
             time.sleep(0.5)
             pids.append(_julia())
             os.kill(pids[0], signal.SIGKILL)
@@ -229,13 +228,21 @@ class TestStudy:
         pids = []
 
         def note(out):
-            while _julia() is None:
-                time.sleep(0.02)
-            pids.append(_julia())
+            pids.append(until(_julia))
 
-        found = self.run(tmp_path, (1e-12,), note, timeout=4.0)
-        assert found[1e-12] == ("timeout", "no answer in 4 s")
+        # Long enough for a busy machine to start Python and Julia in.
+        found = self.run(tmp_path, (1e-12,), note, timeout=25.0)
+        assert found[1e-12] == ("timeout", "no answer in 25 s")
         assert ended(pids[0])
+
+
+def until(look):
+    """Return what `look` finds, asked again and again for a minute."""
+    end = time.monotonic() + 60
+    while not (found := look()):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    return found
 
 
 def _julia():

@@ -18,7 +18,11 @@ class Command:
 
     def __init__(self, lab, *args):
         command = [sys.executable, "-m", "crossbackend", *map(str, args)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            # A shell has what it starts in the background ignore Ctrl-C, the tests too.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )  # fmt: skip
         self.lab = lab
 
     def until_calls(self, count, kind="record"):
