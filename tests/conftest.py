@@ -41,6 +41,7 @@ def pytest_runtest_makereport(item, call):
     return report
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config, items):
     """Skip what needs Julia where there is none; keep together what is made once and shared.
 

@@ -12,5 +12,5 @@ def field(t, y, params, data):
 
 problem = Problem(
     "slow", field, lambda ys, params, data: (ys[-1, ...] ** 2).sum(), {"rate": np.array(0.1)}, np.ones(600),
-    [0.0, 20.0], {"w": np.random.default_rng(0).normal(size=(600, 600)) / 20}, tolerances=[1e-3],
+    [0.0, 200.0], {"w": np.random.default_rng(0).normal(size=(600, 600)) / 20}, tolerances=[1e-3],
 )  # fmt: skip

@@ -18,11 +18,10 @@ class Command:
 
     def __init__(self, lab, *args):
         command = [sys.executable, "-m", "crossbackend", *map(str, args)]
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            # A shell has what it starts in the background ignore Ctrl-C, the tests too.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        )  # fmt: skip
+        # A shell has what it starts in the background ignore Ctrl-C, the tests too, and their children
+        # inherit it. A handler is set here, not after a fork, which JAX's threads forbid.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.lab = lab
 
     def until_calls(self, count, kind="record"):
