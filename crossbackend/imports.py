@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from crossbackend import machine, storable
 from crossbackend.digest import plan_digest
 from crossbackend.errors import Mistake, UserError, raise_all
 from crossbackend.imports_reading import Result, check_shapes, read_results, results_folder
+from crossbackend.lock import hold
 from crossbackend.plan import Plan
 from crossbackend.record import FORMAT, Record
-from crossbackend.store import Run, load_run, prepare, write_json, write_record
+from crossbackend.store import Run, load_run, write_about, write_card, write_record
 from crossbackend.study.cells import supersede
 from crossbackend.study.references import fill_errors
 from crossbackend.wording import count
@@ -81,23 +83,35 @@ def import_results(folder: str | Path, run: str | Path, *, card: str | Path | No
         mistakes += _other_problem(result, known)
     mistakes += _twice(results)
     raise_all(mistakes)
-    records = [_finished(result, known) for result in results]
-    replaced = _store(run, known, records, beside)
+    with _hold(run):
+        known = _known(run)  # as it is now that nothing else writes into it
+        records = [_finished(result, known) for result in results]
+        replaced = _store(run, known, records, beside)
     return Imported(run, records, replaced)
 
 
 def _known(run: Path) -> Run:
     """Return what the run's folder holds; a folder that is none of one yet is made into one when all is checked."""
     if (run / "run.json").exists():
-        return _of_run(lambda: load_run(run))
+        with _named():
+            return load_run(run)
     return Run(run)
 
 
-def _of_run(what: Any) -> Any:
+@contextlib.contextmanager
+def _named() -> Iterator[None]:
+    """Name the run as this command's users know it."""
     try:
-        return what()
+        yield
     except UserError as error:
-        raise UserError(*(replace(mistake, where="RUN") for mistake in error.mistakes)) from None
+        names = {"--out": "RUN", "run": "RUN"}
+        raise UserError(*(replace(m, where=names.get(m.where, m.where)) for m in error.mistakes)) from None
+
+
+@contextlib.contextmanager
+def _hold(run: Path) -> Iterator[None]:
+    with _named(), hold(run):
+        yield
 
 
 def _card(results: Path, given: Path | None) -> dict[str, dict[str, Any]]:
@@ -148,7 +162,6 @@ def _finished(result: Result, known: Run) -> Record:
 
 def _store(run: Path, known: Run, records: Sequence[Record], cards: Mapping[str, dict[str, Any]]) -> int:
     """Write the records, the cards that the run lacks and what `run.json` says; return how many were replaced."""
-    _of_run(lambda: prepare(run))
     plans = [record.plan for record in records]
     digests = {record.digest for record in records}
     replaced = [old for old in known.records if old.plan in plans and old.digest not in digests]
@@ -157,8 +170,8 @@ def _store(run: Path, known: Run, records: Sequence[Record], cards: Mapping[str,
     names = list(dict.fromkeys(record.problem for record in records))
     for name in names:
         if name in cards and name not in known.cards:
-            write_json(run / "problems" / f"{name}.json", cards[name])
-    write_json(run / "run.json", _about(run, known.about, names))
+            write_card(run, name, cards[name])
+    write_about(run, _about(run, known.about, names))
     for record in records:
         write_record(run, record)
     fill_errors(run)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 import sys
 from difflib import get_close_matches
 from pathlib import Path
@@ -53,6 +55,69 @@ def source_path(problem: Problem | str | Path) -> Path | None:
     return path_of(problem) if isinstance(problem, Problem) else _find(problem)
 
 
+def not_own(name_or_path: str | Path) -> str:
+    """Return what to know before a file is loaded that is another user's, or that others can write; else nothing.
+
+    Loading a file runs it with the rights of the one who loads it. The command line says this sentence on standard
+    error. Python says nothing, neither here nor for `load`: who writes Python has chosen the file, as by an `import`,
+    and a warning would be an error for those who make errors of warnings.
+
+    Returns
+    -------
+    str
+        Empty for the gallery, for what is no file, and on systems that know no owner of a file.
+    """
+    try:
+        path = Path(name_or_path).expanduser()
+        found = path.stat()
+        if path.suffix != ".py" or not path.is_file() or gallery_folder() in path.resolve().parents:
+            return ""
+    except (OSError, RuntimeError, ValueError):  # `load` says what is wrong with it
+        return ""
+    me = getattr(os, "geteuid", lambda: None)()
+    if me is None:
+        return ""
+    if found.st_uid != me:
+        whose = f"belongs to {_user(found.st_uid)}"
+    elif found.st_mode & stat.S_IWOTH:
+        whose = "can be written by every user of this system"
+    elif found.st_mode & stat.S_IWGRP and not _private(found.st_gid, me):
+        whose = f"can be written by the group {_group(found.st_gid)}"
+    else:
+        return ""
+    return f"{name_or_path} {whose}: loading it runs it with your rights"
+
+
+def _user(number: int) -> str:
+    try:
+        import pwd
+
+        return f"{pwd.getpwuid(number).pw_name} (user {number})"
+    except (ImportError, KeyError):
+        return f"user {number}"
+
+
+def _group(number: int) -> str:
+    try:
+        import grp
+
+        return f"{grp.getgrgid(number).gr_name} (group {number})"
+    except (ImportError, KeyError):
+        return f"{number}"
+
+
+def _private(group: int, user: int) -> bool:
+    """Whether a group is its user's own, as many systems make one for every user: its name, and no other member."""
+    try:
+        import grp
+        import pwd
+
+        own, name = grp.getgrgid(group), pwd.getpwuid(user).pw_name
+    except (ImportError, KeyError):
+        return False
+    return own.gr_name == name and set(own.gr_mem) <= {name}
+
+
 def load(name_or_path: str | Path) -> Problem:
     """Return the problem of a gallery name or of a Python file.
 
@@ -81,12 +146,17 @@ def _find(name_or_path: str | Path) -> Path:
         if text in gallery():
             return gallery_folder() / f"{text}.py"
         raise UserError(_unknown_name(text))
-    path = Path(name_or_path).expanduser()
-    if path.is_dir():
+    try:
+        path = Path(name_or_path).expanduser()
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except (OSError, RuntimeError, ValueError) as error:  # a name too long, an unknown ~user, a folder that is closed
+        said = getattr(error, "strerror", None) or str(error)
+        raise UserError(Mistake("problem", f"{text!r} ({said})", "the path of a .py file")) from error
+    if is_folder:
         files = sorted(file.name for file in path.glob("*.py"))
         fix = f"Write for example {str(path / files[0])!r}." if files else ""
         raise UserError(Mistake("problem", f"the folder {text!r}", "a gallery name or one .py file", fix))
-    if not path.is_file():
+    if not is_file:
         raise UserError(_unknown_file(path, text))
     if path.suffix != ".py":
         raise UserError(Mistake("problem", f"the file {text!r}", "a gallery name or a .py file"))
@@ -95,7 +165,7 @@ def _find(name_or_path: str | Path) -> Path:
 
 def _unknown_name(text: str) -> Mistake:
     names = gallery()
-    if Path(f"{text}.py").is_file():
+    if os.path.isfile(f"{text}.py"):  # unlike a Path, it takes a name of any length
         fix = f"To load the file, write {f'{text}.py'!r}."
     else:
         close = get_close_matches(text.lower().replace("-", "_"), names, n=1)

@@ -1,20 +1,12 @@
 """A run on disk: `records/DIGEST.{json,npz}`, `problems/NAME.json`, `reference/NAME.{json,npz}`, `run.json`.
 
-A run of trainings has `training/NAME.{json,npz}`, and need have nothing else.
-A file is written under a temporary name and renamed, so that it is there whole or not at all. The checksum of a
-record, a training and a reference covers its JSON and its arrays; one that does not hold is named and not believed.
-Reading never executes anything.
+A run of trainings has `training/NAME.{json,npz}`, and need have nothing else. How a file is written, and when it is
+believed, `pairs` says: a file that is not is named and skipped. `lock.hold` is for what writes into a run.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import os
-import struct
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +16,20 @@ import numpy as np
 
 from crossbackend import kinds, storable
 from crossbackend.errors import Mistake, UserError
+from crossbackend.pairs import (
+    Damaged,
+    checksum,
+    npz_arrays,
+    npz_bytes,
+    read_json,
+    read_pair,
+    sweep,
+    unsealed,
+    write_bytes,
+    write_json,
+    write_pair,
+    write_sealed,
+)  # fmt: skip
 from crossbackend.record import FORMAT, Record, Status
 from crossbackend.training_record import NAME, TrainingRecord, from_fields
 
@@ -33,16 +39,18 @@ _BESIDE_PLAN = ("digest", "status", "message", "loss", "forward", "backward", "e
 _OBJECTS = {"error": dict, "settings": dict, "machine": dict, "versions": dict, "forward": (dict, type(None)),
             "backward": (dict, type(None)), "time": (dict, type(None)),
             "scaled": (dict, type(None)), "error_split": (dict, type(None))}  # fmt: skip
-_UNREADABLE = (OSError, ValueError, EOFError, RecursionError)
-_NO_ZIP = (zipfile.BadZipFile, zlib.error, struct.error, KeyError, NotImplementedError, RuntimeError, TypeError)
 PLAN_FIELDS = ("problem", "backend", "norm", "stepping", "rtol", "atol", "gradient", "dtype", "device", "first_step")
+_PARTS = ("records", "problems", "reference")
+_OWN = {*_PARTS, "training", "superseded", "cache", "figures", "index.html", "report.pdf", ".lock", ".lock.json"}
+"""What a run's folder may hold beside `run.json`."""
 
+__all__ = [
+    "PLAN_FIELDS", "Damaged", "Run", "checksum", "load_run", "made_of", "not_a_record", "npz_arrays", "npz_bytes",
+    "prepare", "read_about", "read_record", "read_training", "refuse_foreign", "write_about", "write_bytes",
+    "write_card", "write_json", "write_record", "write_reference", "write_training",
+]  # fmt: skip
 
 T = TypeVar("T")
-
-
-class Damaged(Exception):
-    """A stored file that cannot be believed; the text says which and why."""
 
 
 @dataclass
@@ -73,116 +81,9 @@ class Run:
     training: list[TrainingRecord] = field(default_factory=list)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain, allow_nan=False).encode()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} is not JSON")
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file for people to read, whole or not at all."""
-    write_bytes(path, json.dumps(value, indent=1, default=_plain, allow_nan=False).encode() + b"\n")
-
-
-def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Return arrays as the bytes of an npz; equal arrays give equal bytes."""
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in sorted(arrays):
-            part = io.BytesIO()
-            np.lib.format.write_array(part, np.ascontiguousarray(arrays[name]), allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), part.getvalue(), zipfile.ZIP_DEFLATED)
-    return out.getvalue()
-
-
-def npz_arrays(content: bytes) -> dict[str, np.ndarray]:
-    """Return the arrays of an npz, never unpickling anything.
-
-    Raises
-    ------
-    ValueError
-        Where the bytes are no npz of plain arrays.
-    """
-    found = {}
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            for name in archive.namelist():
-                part = io.BytesIO(archive.read(name))
-                found[name.removesuffix(".npy")] = np.lib.format.read_array(part, allow_pickle=False)
-    except (*_NO_ZIP, *_UNREADABLE) as error:
-        raise ValueError(f"no npz of plain arrays: {error}") from error
-    return found
-
-
-def checksum(fields: Mapping[str, Any], npz: bytes) -> str:
-    """Return SHA-256 over a record's JSON, the checksum left out, and its npz's bytes."""
-    bare = {key: value for key, value in fields.items() if key != "checksum"}
-    return hashlib.sha256(_json(bare) + npz).hexdigest()
-
-
-def _write_pair(base: Path, fields: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-    """Write BASE.npz, then BASE.json with the checksum of both: a JSON file means that both are there."""
-    npz = npz_bytes(arrays)
-    path = base.with_name(f"{base.name}.npz")
-    if not (path.exists() and path.read_bytes() == npz):
-        base.with_name(f"{base.name}.json").unlink(missing_ok=True)  # its arrays are about to go
-        write_bytes(path, npz)
-    write_json(base.with_name(f"{base.name}.json"), {**fields, "checksum": checksum(fields, npz)})
-
-
-def _read_pair(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return the fields of a JSON file and the arrays of the npz beside it, without format and checksum.
-
-    Raises
-    ------
-    Damaged
-    """
-    fields = _read_json(path)
-    try:
-        npz = path.with_suffix(".npz").read_bytes()
-        holds = checksum(fields, npz) == fields.get("checksum")
-        arrays = npz_arrays(npz) if holds else {}
-    except _UNREADABLE as error:
-        raise Damaged(f"{path.name}: cannot be read ({error})") from error
-    if not holds:
-        raise Damaged(f"{path.name}: the checksum does not hold: the file was changed or cut short")
-    return {key: value for key, value in fields.items() if key not in ("format", "checksum")}, arrays
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except _UNREADABLE as error:
-        raise Damaged(f"{path.name}: cannot be read ({error})") from error
-    if not isinstance(fields, dict) or fields.get("format") != FORMAT:
-        got = fields.get("format") if isinstance(fields, dict) else type(fields).__name__
-        raise Damaged(f"{path.name}: format {got!r}, this version reads format {FORMAT}")
-    return fields
-
-
 def write_record(folder: Path, record: Record) -> None:
     """Store a record."""
-    _write_pair(folder / "records" / record.digest, {"format": FORMAT, **record.flat()}, record.arrays)
+    write_pair(folder / "records" / record.digest, {"format": FORMAT, **record.flat()}, record.arrays)
 
 
 def read_record(path: Path) -> Record:
@@ -193,7 +94,7 @@ def read_record(path: Path) -> Record:
     Damaged
         Unreadable, of another format, with a checksum that does not hold, or without what a record has.
     """
-    fields, arrays = _read_pair(path)
+    fields, arrays = read_pair(path)
     _refuse(path, not_a_record(fields))
     if fields.get("digest") != path.stem:
         _refuse(path, f"its digest is {fields.get('digest')!r}: the file was renamed or copied")
@@ -214,8 +115,13 @@ def _usable_record(path: Path) -> Record:
     return record
 
 
+def write_card(folder: Path, name: str, card: Mapping[str, Any]) -> None:
+    """Store a problem's card."""
+    write_sealed(folder / "problems" / f"{name}.json", card)
+
+
 def _read_card(path: Path) -> tuple[str, dict[str, Any]]:
-    card = _read_json(path)
+    card = unsealed(path, read_json(path))
     _refuse(path, storable.wrong_card(card))
     return path.stem, card
 
@@ -247,7 +153,7 @@ def not_a_record(fields: Mapping[str, Any]) -> str:
 
 def write_reference(folder: Path, name: str, about: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
     """Store a problem's reference gradient and what is known about it."""
-    _write_pair(folder / "reference" / name, {**about, "format": FORMAT}, arrays)
+    write_pair(folder / "reference" / name, {**about, "format": FORMAT}, arrays)
 
 
 def write_training(folder: Path, record: TrainingRecord) -> Path:
@@ -261,7 +167,7 @@ def write_training(folder: Path, record: TrainingRecord) -> Path:
     if not NAME.fullmatch(record.name):
         raise ValueError(f"{record.name!r} is no name of a training: letters, digits and _.=- only")
     base = folder / "training" / record.name
-    _write_pair(base, {"format": FORMAT, **record.flat()}, record.arrays)
+    write_pair(base, {"format": FORMAT, **record.flat()}, record.arrays)
     return base.with_name(f"{base.name}.json")
 
 
@@ -273,34 +179,30 @@ def read_training(path: Path) -> TrainingRecord:
     Damaged
         Unreadable, of another format, with a checksum that does not hold, or with a field that is not what it must be.
     """
-    fields, arrays = _read_pair(path)
+    fields, arrays = read_pair(path)
     _refuse(path, storable.wrong_training(fields, arrays))
     return from_fields(fields, arrays, path.stem)
 
 
 def prepare(folder: Path) -> None:
-    """Make a run's folder, or check that an existing one is a run of this format.
+    """Make a run's folder, or check that an existing one is a run of this format; end what a killed run began.
 
     Raises
     ------
     UserError
         A file of that name, a folder that cannot be written, or one of another format.
     """
-    if folder.exists() and not folder.is_dir():
-        fix = "Write another folder after --out."
-        raise UserError(Mistake("--out", f"{folder}, a file", "a folder for the run", fix))
-    if (folder / "run.json").exists():
-        read_about(folder)
-    elif folder.is_dir() and any(folder.iterdir()):
-        expected = "an empty folder or a run"
-        raise UserError(Mistake("--out", f"{folder}, which holds other files", expected, "Write another folder."))
+    refuse_foreign(folder)
     try:
-        for part in ("records", "problems", "reference"):
+        for part in _PARTS:
             (folder / part).mkdir(parents=True, exist_ok=True)
-            for left in (folder / part).glob(".*.tmp"):  # by a run that was killed
+        written = [path for path in (folder, *(folder / part for part in (*_PARTS, "training"))) if path.exists()]
+        reason = None if all(os.access(path, os.W_OK) for path in written) else "it is read-only"
+        if reason is None:
+            for part in written[1:]:
+                sweep(part)
+            for left in folder.glob(".run.json.*.tmp"):
                 left.unlink()
-        writable = os.access(folder, os.W_OK) and os.access(folder / "records", os.W_OK)
-        reason = None if writable else "it is read-only"
     except OSError as error:
         reason = error.strerror
     if reason:
@@ -309,25 +211,57 @@ def prepare(folder: Path) -> None:
         )
 
 
+def refuse_foreign(folder: Path) -> None:
+    """Refuse a folder that is no place for a run; change nothing.
+
+    Raises
+    ------
+    UserError
+        A file of that name, a folder that holds other files, or a run of another format.
+    """
+    if folder.exists() and not folder.is_dir():
+        fix = "Write another folder after --out."
+        raise UserError(Mistake("--out", f"{folder}, a file", "a folder for the run", fix))
+    if (folder / "run.json").exists():
+        read_about(folder)
+    elif folder.is_dir() and not _begun(folder):
+        expected = "an empty folder or a run"
+        raise UserError(Mistake("--out", f"{folder}, which holds other files", expected, "Write another folder."))
+
+
+def _begun(folder: Path) -> bool:
+    """Whether a folder holds nothing, or what a run leaves that ended before its `run.json`, or lost it."""
+    own = all(path.name in _OWN or path.name.startswith(".run.json.") for path in folder.iterdir())
+    inside = (path for part in _PARTS for path in (folder / part).glob("*"))
+    return own and all(path.suffix in (".json", ".npz", ".tmp") for path in inside)
+
+
+def write_about(folder: Path, about: Mapping[str, Any]) -> None:
+    """Write a run's `run.json`."""
+    write_sealed(folder / "run.json", about)
+
+
 def read_about(folder: Path) -> dict[str, Any]:
     """Return a run's `run.json`.
 
     Raises
     ------
     UserError
-        No such folder, no run in it, a run of another format, or a `run.json` whose fields are of another kind.
+        No such folder, no run in it, a run of another format, or a `run.json` that is damaged or whose fields are of
+        another kind.
     """
     path = folder / "run.json"
     if not path.exists():
         got = f"{folder}, which " + ("holds no run.json" if folder.is_dir() else "is no folder")
         raise UserError(Mistake("run", got, "the folder of a run", "Make one by `crossbackend run`."))
     try:
-        about = _read_json(path)
+        about = unsealed(path, read_json(path))
         _refuse(path, storable.wrong_about(about))
         return about
     except Damaged as error:
         expected = f"a run of format {FORMAT}"
-        raise UserError(Mistake("run", f"{folder}, where {error}", expected, "Write another folder.")) from error
+        fix = "Write another folder; or remove that file, and the run's own command writes it anew beside the records."
+        raise UserError(Mistake("run", f"{folder}, where {error}", expected, fix)) from error
 
 
 def load_run(folder: Path) -> Run:
@@ -356,7 +290,7 @@ def _each(run: Run, part: str, read: Callable[[Path], T]) -> Iterator[T]:
 
 
 def _read_reference(path: Path) -> tuple[str, dict[str, Any]]:
-    fields, arrays = _read_pair(path)
+    fields, arrays = read_pair(path)
     _refuse(path, storable.wrong_reference(fields, arrays))
     return path.stem, {**fields, "arrays": arrays}
 

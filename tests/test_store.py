@@ -1,11 +1,13 @@
 """Records on disk: what is written is read back; what is damaged is named, skipped, and never fatal."""
 
+import errno
 import json
 import math
 import os
 import pickle
 import zipfile
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -217,25 +219,108 @@ def test_nothing_is_unpickled(run):
 def test_a_temporary_name_is_never_left(tmp_path, monkeypatch):
     path = tmp_path / "x.json"
     write_json(path, {"a": 1})
-    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "disk full")))
+    with pytest.raises(UserError, match=r"x.json: got a disk that takes no more \(disk full\), expected room for"):
         write_json(path, {"a": 2})
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
     assert json.loads(path.read_text()) == {"a": 1}
 
 
-def test_a_record_rewritten_in_the_middle_is_gone_and_not_wrong(run, monkeypatch):
-    """Killed between the new arrays and the new JSON, nothing pretends to belong together."""
+class Killed(BaseException):
+    """As SIGKILL: nothing of the process happens after it."""
 
-    def killed(path, content):
-        path.write_bytes(content)
-        raise KeyboardInterrupt
 
-    monkeypatch.setattr(store, "write_bytes", killed)
-    with pytest.raises(KeyboardInterrupt):
-        write_record(run, example(arrays={"gradient/y0": np.zeros(5)}))
+def killed_after(monkeypatch, count):
+    """Have the process end before its next rename or removal once it has made so many."""
+    left = [count]
+
+    def dying(real):
+        def method(*args, **named):
+            if left[0] <= 0:
+                raise Killed
+            left[0] -= 1
+            return real(*args, **named)
+
+        return method
+
+    for name in ("replace", "unlink"):
+        monkeypatch.setattr(Path, name, dying(getattr(Path, name)))
+
+
+@pytest.mark.parametrize("old", [True, False], ids=["rewritten", "new"])
+@pytest.mark.parametrize(("count", "is_new"), [(0, False), (1, True), (2, True), (3, True)])
+def test_killed_between_any_two_steps_a_record_is_the_old_or_the_new_one(run, monkeypatch, count, is_new, old):
+    if not old:
+        for part in ("abc.json", "abc.npz"):
+            (run / "records" / part).unlink()
+    with monkeypatch.context() as patched:
+        killed_after(patched, count)
+        with pytest.raises(Killed, match=r"^$"):
+            write_record(run, example(arrays={"gradient/y0": np.zeros(5)}))
     found = load_run(run)
-    assert ([r.digest for r in found.records], found.damaged) == (["def"], [])
+    assert found.damaged == []
+    assert {r.digest for r in found.records} <= {"abc", "def"}
+    prepare(run)
+    arrays = {record.digest: record.arrays["gradient/y0"] for record in load_run(run).records}
+    np.testing.assert_array_equal(arrays["abc"], np.zeros(5) if is_new or not old else example().arrays["gradient/y0"])
+    assert sorted(arrays) == ["abc", "def"]
+    assert list(run.rglob(".*")) == []
+
+
+def test_of_a_pair_cut_short_nothing_is_put_in_its_place(run):
+    """The arrays were whole under their temporary name, the JSON was not."""
+    for part in ("abc.json", "abc.npz"):
+        (run / "records" / part).rename(run / "records" / f".{part}.77.tmp")
+    staged = run / "records" / ".abc.json.77.tmp"
+    staged.write_bytes(staged.read_bytes()[:-40])
+    prepare(run)
+    assert ([r.digest for r in load_run(run).records], list(run.rglob(".*"))) == (["def"], [])
+
+
+def test_a_full_disk_keeps_the_old_record(run, monkeypatch):
+    real = os.fsync
+    calls = []
+
+    def full(number):
+        calls.append(number)
+        if len(calls) == 2:  # the arrays went down, the JSON does not
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(number)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match="got a disk that takes no more"):
+        write_record(run, example(arrays={"gradient/y0": np.zeros(5)}))
+    np.testing.assert_array_equal(load_run(run).records[0].arrays["gradient/y0"], np.linspace(0.0, 1.0, 5))
+    assert list(run.rglob(".*")) == []
+
+
+class TestSeals:
+    """A card and a `run.json` carry a checksum of their own; those of other programs need none."""
+
+    def test_what_is_written_is_read_back_without_it(self, run):
+        store.write_card(run, "q", {"format": 1, "name": "q"})
+        store.write_about(run, {"format": 1, "name": "a run"})
+        found = load_run(run)
+        assert (found.about, found.cards["q"]) == ({"format": 1, "name": "a run"}, {"format": 1, "name": "q"})
+        assert "checksum" in json.loads((run / "problems" / "q.json").read_text())
+
+    def test_a_changed_card_is_not_believed(self, run):
+        store.write_card(run, "q", {"format": 1, "name": "q", "description": "decay"})
+        path = run / "problems" / "q.json"
+        path.write_text(path.read_text().replace("decay", "delay"))
+        found = load_run(run)
+        assert found.damaged == ["problems/q.json: the checksum does not hold: the file was changed or cut short"]
+        assert sorted(found.cards) == ["p"]
+
+    def test_a_changed_run_json_is_refused_and_can_be_made_anew(self, run):
+        store.write_about(run, {"format": 1, "name": "first"})
+        path = run / "run.json"
+        path.write_text(path.read_text().replace("first", "fires"))
+        for function in (load_run, prepare):
+            with pytest.raises(UserError, match=r"where run.json: the checksum does not hold.* or remove that file"):
+                function(run)
+        path.unlink()
+        prepare(run)
 
 
 def test_what_a_killed_run_left_is_swept(run):
@@ -260,6 +345,19 @@ class TestFolder:
     def test_other_files(self, tmp_path):
         (tmp_path / "thesis.tex").write_text("")
         with pytest.raises(UserError, match=r"which holds other files, expected an empty folder or a run\."):
+            prepare(tmp_path)
+
+    def test_a_run_that_was_killed_before_its_run_json(self, tmp_path):
+        prepare(tmp_path)
+        (tmp_path / ".run.json.12.tmp").write_text("{")
+        (tmp_path / ".lock").write_text("")
+        prepare(tmp_path)
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "problems", "records", "reference"]
+
+    def test_a_folder_that_looks_like_a_run(self, tmp_path):
+        (tmp_path / "records").mkdir()
+        (tmp_path / "records" / "patients.csv").write_text("")
+        with pytest.raises(UserError, match="which holds other files"):
             prepare(tmp_path)
 
     def test_below_a_file(self, tmp_path):

@@ -15,6 +15,7 @@ from crossbackend.errors import Mistake, UserError
 from crossbackend.store import npz_arrays, write_bytes
 
 _ABOUT = "about"
+_KINDS = {"settings": dict, "epochs": list, "seconds": (int, float)}
 
 
 @dataclass
@@ -58,11 +59,18 @@ def read(where: Path) -> Checkpoint | None:
         return None
     try:
         arrays = npz_arrays(where.read_bytes())
-        about = json.loads(arrays.pop(_ABOUT).tobytes())
-    except (OSError, ValueError, KeyError) as error:
+        about = _checked(json.loads(arrays.pop(_ABOUT).tobytes()))
+    except (OSError, ValueError, KeyError, RecursionError, MemoryError) as error:
         fix = "Remove it, or write --force, to begin anew."
         raise UserError(Mistake(str(where), f"a damaged file ({error})", "a checkpoint", fix)) from error
     return Checkpoint(about, arrays)
+
+
+def _checked(about: Any) -> dict[str, Any]:
+    """Return what a checkpoint says of itself, a `ValueError` where a part of it is missing."""
+    if isinstance(about, dict) and all(isinstance(about.get(name), kind) for name, kind in _KINDS.items()):
+        return about
+    raise ValueError("its settings, epochs or seconds are missing")
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:

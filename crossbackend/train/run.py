@@ -25,9 +25,10 @@ from tqdm import tqdm
 from crossbackend import machine, registry
 from crossbackend.errors import Mistake, UserError, raise_all
 from crossbackend.load import load
+from crossbackend.lock import hold
 from crossbackend.plan import Choice, check_choice
 from crossbackend.record import FORMAT
-from crossbackend.store import Damaged, prepare, read_about, read_training, write_json
+from crossbackend.store import Damaged, read_about, read_training, write_about
 from crossbackend.train.experiments import named, preset
 from crossbackend.train.job import Job
 from crossbackend.training_record import TrainingRecord
@@ -73,9 +74,9 @@ def run_training(jobs: Sequence[Job], options: Options) -> list[TrainingRecord]:
         After Ctrl-C; the same command goes on from the last checkpoints.
     """
     _check(jobs, options)
-    prepare(options.out)
-    _write_about(options.out)
-    Run(list(jobs), options).run()
+    with hold(options.out):
+        _write_about(options.out)
+        Run(list(jobs), options).run()
     found = []
     for job in jobs:
         for seed in job.seeds:
@@ -136,7 +137,7 @@ def _write_about(folder: Path) -> None:
     command = shlex.join(["crossbackend", *sys.argv[1:]]) if Path(sys.argv[0]).stem == "crossbackend" else ""
     about = {"format": FORMAT, "name": folder.name, "created": created, "command": command, "planned": 0,
              "machine": machine.facts(), "versions": machine.versions()}  # fmt: skip
-    write_json(folder / "run.json", about)
+    write_about(folder, about)
 
 
 @dataclass
