@@ -67,8 +67,8 @@ def run(
     out : path, optional
         Folder of the run, kept and resumed; a temporary one otherwise.
     **options
-        `repeats`, `seconds`, `timing`, `force`, `timeout`, `memory_gib`, `progress`, `explain`: see
-        `study.Options`.
+        `repeats`, `seconds`, `timing`, `force`, `timeout`, `memory_gib`, `progress`, `explain`, `scheduler` (a
+        Dask scheduler's address, whose workers then run the cells): see `study.Options`.
 
     Raises
     ------

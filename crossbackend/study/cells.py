@@ -12,6 +12,7 @@ from crossbackend.plan import Choice, Plan, plans
 from crossbackend.problem import Problem
 from crossbackend.record import Record, Status, usual_rtol
 from crossbackend.store import Run
+from crossbackend.study.parcel import Parcel
 from crossbackend.study.pool import Failed, WorkerHandle
 
 RETRIED = (Status.TIMEOUT, Status.OUT_OF_MEMORY, Status.CRASHED)
@@ -20,9 +21,9 @@ RETRIED = (Status.TIMEOUT, Status.OUT_OF_MEMORY, Status.CRASHED)
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One plan with its problem and the digest of its record."""
+    """One plan with its problem, as it is here or as it travels, and the digest of its record."""
 
-    problem: Problem
+    problem: Problem | Parcel
     plan: Plan
     digest: str
 

@@ -8,9 +8,9 @@ from crossbackend.errors import UserError
 from crossbackend.flags import BELOW_ATOL_SHARE, below_atol
 from crossbackend.plan import Plan
 from crossbackend.record import Outcome, Record, Status, from_outcome
+from crossbackend.study.bench import Bench
 from crossbackend.study.cells import Cell
 from crossbackend.study.pool import Failed
-from crossbackend.study.state import Study
 
 
 def asleep(record: Record) -> bool:
@@ -32,7 +32,7 @@ def lacks(record: Record, plan: Plan, usual: Mapping[tuple[str, ...], float]) ->
     return (asleep(record) and record.scaled is None) or (taken_apart(plan, usual) and record.error_split is None)
 
 
-def explain(study: Study, cell: Cell, record: Record, outcome: Outcome) -> None:
+def explain(bench: Bench, cell: Cell, record: Record, outcome: Outcome) -> None:
     """Fill a record's `scaled` and `error_split` where they are asked for; a failure is their message.
 
     Parameters
@@ -45,21 +45,21 @@ def explain(study: Study, cell: Cell, record: Record, outcome: Outcome) -> None:
     plan = cell.plan
     if asleep(record):
         try:
-            _scale(study, cell, record, outcome)
+            _scale(bench, cell, record, outcome)
         except (Failed, UserError) as error:
             record.scaled = {"message": f"the scaled loss was not run: {error}"}
-    if taken_apart(plan, study.usual):
+    if taken_apart(plan, bench.usual):
         try:
-            worker = study.workers[plan.backend]
+            worker = bench.workers[plan.backend]
             record.error_split = worker.ask(cell.problem, "error_split", plan=plan, outcome=outcome)
         except (Failed, UserError) as error:
             record.error_split = {"message": str(error)}
 
 
-def _scale(study: Study, cell: Cell, record: Record, outcome: Outcome) -> None:
+def _scale(bench: Bench, cell: Cell, record: Record, outcome: Outcome) -> None:
     """Run the plan with its loss scaled; keep its counts and, as arrays under `scaled/`, its gradient divided again."""
     plan = cell.plan
-    factor, scaled = study.workers[plan.backend].ask(cell.problem, "scaled", plan=plan, ys=outcome.ys)
+    factor, scaled = bench.workers[plan.backend].ask(cell.problem, "scaled", plan=plan, ys=outcome.ys)
     if scaled is None:
         record.scaled = {"message": "the loss does not depend on the solution, so it has no other scale"}
         return

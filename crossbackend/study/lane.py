@@ -1,110 +1,79 @@
-"""One backend's counting runs, sweep by sweep; every cell becomes a record, whatever comes of it."""
+"""On this machine: one backend's counting runs, sweep by sweep, and the timing."""
 
 from __future__ import annotations
 
-import dataclasses
-
-import numpy as np
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from crossbackend import registry
 from crossbackend.errors import UserError
-from crossbackend.problem import Problem
-from crossbackend.record import Outcome, Record, Status, from_outcome
+from crossbackend.record import Status
+from crossbackend.study.bench import Bench, Place, worker
 from crossbackend.study.cells import Cell
-from crossbackend.study.explained import explain
 from crossbackend.study.pool import Failed
 from crossbackend.study.state import Study
+from crossbackend.study.sweep import count_sweep, failed, sweeps, warm
+from crossbackend.study.timing import Timed, groups, time_in_turns
 
 
-def run_lane(study: Study, backend: str) -> None:
-    """Run a backend's cells that are to do, and compile the bare plans that will be timed."""
-    wanted = study.todo | study.to_time
-    for problem in study.problems:
-        mine = [c for c in study.cells if c.problem is problem and c.plan.backend == backend and c.digest in wanted]
-        lost = study.lost.get((problem.name, registry.get(backend).library))
-        if not mine:
-            continue
-        if lost is not None:
-            _lose(study, [cell for cell in mine if cell.digest in study.todo], lost)
-            continue
-        for sweep in _sweeps(study, problem, backend, mine):
-            for cell in sweep:
-                if cell.digest in study.todo:
-                    _run(study, cell)
+def lanes(study: Study) -> list[Callable[[], None]]:
+    """Return what runs the cells of every backend, to be called side by side; several a backend with `jobs`."""
+    jobs = 1 if study.to_time else study.options.jobs
+    found = []
+    for backend in study.backends:
+        wanted = study.todo | study.to_time
+        every = sweeps(c for c in study.cells if c.plan.backend == backend and c.digest in wanted)
+        for turn in range(min(jobs, len(every))):
+            bench: Bench = study
+            if turn:
+                another = worker(backend, study.options, study.choice.device)
+                study.ending.append(another.kill)
+                bench = Place({backend: another}, study.options, study.usual)
+            found.append(partial(run_lane, study, bench, every[turn::jobs]))
+    return found
+
+
+def run_lane(study: Study, bench: Bench, every: Sequence[list[Cell]]) -> None:
+    """Run the cells of some sweeps that are to do, and compile the bare plans that will be timed."""
+    for sweep in every:
+        todo = [cell for cell in sweep if cell.digest in study.todo]
+        lost = lost_with(study, sweep[0])
+        if todo:
+            for record in count_sweep(bench, todo) if lost is None else failed(todo, lost):
+                study.counted(record)
+        if lost is None:
             _warm(study, sweep)
 
 
-def _sweeps(study: Study, problem: Problem, backend: str, cells: list[Cell]) -> list[list[Cell]]:
-    """Return the cells that the backend takes, by sweep; store a record of every other one."""
-    try:
-        reasons = study.workers[backend].ask(problem, "declines", plans=[cell.plan for cell in cells])
-    except Failed as error:
-        _lose(study, [cell for cell in cells if cell.digest in study.todo], error)
-        return []
-    sweeps: dict[tuple[str, ...], list[Cell]] = {}
-    for cell, reason in zip(cells, reasons, strict=True):
-        if reason is None:
-            sweeps.setdefault(cell.plan.sweep_key, []).append(cell)
-        elif cell.digest in study.todo:
-            _keep(study, cell, Record(cell.digest, cell.plan.as_dict(), Status.UNSUPPORTED, reason))
-    return list(sweeps.values())
-
-
-def _lose(study: Study, cells: list[Cell], error: Failed) -> None:
-    for cell in cells:
-        _keep(study, cell, Record(cell.digest, cell.plan.as_dict(), error.status, error.message))
-
-
-def _run(study: Study, cell: Cell) -> None:
-    """Make one counting run, and measure what explains it."""
-    plan = cell.plan
-    try:
-        outcome, settings = study.workers[plan.backend].ask(cell.problem, "record", plan=plan)
-        outcome = checked(outcome)
-        record = from_outcome(cell.digest, plan.as_dict(), outcome, settings)
-        if study.options.explain:
-            explain(study, cell, record, outcome)
-    except Failed as error:
-        record = Record(cell.digest, plan.as_dict(), error.status, error.message)
-    except UserError as error:  # an operation that the lowering lacks, say
-        record = Record(cell.digest, plan.as_dict(), Status.UNSUPPORTED, str(error))
-    _keep(study, cell, record)
-
-
-def checked(outcome: Outcome) -> Outcome:
-    """Return the outcome, which is not `ok` where the solves ended but the loss or its gradient is not finite."""
-    found = outcome.gradient
-    if outcome.status != Status.OK or found is None:
-        return outcome
-    bad = [f"gradient/{name}" for name, array in found.arrays.items() if not np.isfinite(array).all()]
-    bad = ["loss", *bad] if not np.isfinite(found.loss) else bad
-    if not bad:
-        return outcome
-    message = f"both solves ended, but {', '.join(bad)} is not finite: look at the loss and at its derivative"
-    return dataclasses.replace(outcome, status=Status.NAN_IN_FIELD, message=message)
-
-
-def _keep(study: Study, cell: Cell, record: Record) -> None:
-    study.keep(cell, record)
-    study.tick(cell.plan.describe())
+def lost_with(study: Study, cell: Cell) -> Failed | None:
+    """Return why a cell's problem cannot be run: its functions are mistaken, or brought the worker down when tried."""
+    if cell.plan.problem in study.mistaken:
+        mistakes = "\n".join(map(str, study.mistaken[cell.plan.problem]))
+        return Failed(Status.UNSUPPORTED, mistakes)
+    return study.lost.get((cell.plan.problem, registry.get(cell.plan.backend).library))
 
 
 def _warm(study: Study, sweep: list[Cell]) -> None:
     """Compile and call the bare plan of a sweep that will be timed; the first call is told apart."""
-    good = [c for c in sweep if c.digest in study.to_time and study.records[c.digest].status == Status.OK]
+    good = to_be_timed(study, sweep)
     if not good:
         return
-    cell = good[0]
     try:
-        study.warmed[cell.plan.sweep_key] = study.workers[cell.plan.backend].ask(cell.problem, "warm", plan=cell.plan)
+        study.warmed[good[0].plan.sweep_key] = warm(study, good[0])
     except (Failed, UserError) as error:
         for cell in good:
-            not_timed(study, cell, error)
+            study.note(cell.digest, Timed.not_timed(error))
 
 
-def not_timed(study: Study, cell: Cell, error: Failed | UserError) -> None:
-    """Say in the record of a cell that could be counted but not timed what went wrong."""
-    record = study.records[cell.digest]
-    status = f"{error.status}: " if isinstance(error, Failed) else ""
-    record.message = f"not timed: {status}{error}"
-    study.keep(cell, record)
+def to_be_timed(study: Study, cells: list[Cell]) -> list[Cell]:
+    """Return the cells that are to be timed and were counted."""
+    return [c for c in cells if c.digest in study.to_time and study.records[c.digest].status == Status.OK]
+
+
+def time_cells(study: Study) -> None:
+    """Time every native plan that ended ok and has no time yet, and store its record again."""
+    ready = {cell.digest for cell in to_be_timed(study, study.cells) if cell.plan.sweep_key in study.warmed}
+    study.skipped(cell for cell in study.cells if cell.digest in study.to_time - ready)
+    for group in groups(cell for cell in study.cells if cell.digest in ready):
+        for digest, timed in time_in_turns(study, group, study.warmed).items():
+            study.timed(digest, timed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from crossbackend.errors import Mistake
@@ -30,6 +31,19 @@ class Options:
     explain : bool
         Also measure what only explains a difference: where the gradient's error comes from (`error_split`), and what
         the loss at another scale gives where the adjoint is under atol (`scaling`).
+    lenient : bool
+        A problem whose functions are mistaken costs its own cells only: they become records with the mistakes. The
+        run ends before any solve otherwise.
+    optimise : bool
+        Have XLA optimise what it compiles. Without, it compiles in less time and rounds otherwise, which matched
+        stepping is made not to notice.
+    jobs : int
+        Worker processes a backend that count side by side; one where anything is timed.
+    seeds : int
+        Above 0: only a quick reference (`quick_reference`), its leaves held against finite differences along so many
+        random directions each. 0: the full one, by two routes.
+    scheduler : str, optional
+        Address of a Dask scheduler whose workers do the cells; processes of this machine do them otherwise.
     """
 
     out: Path
@@ -41,6 +55,11 @@ class Options:
     memory_gib: float = 4.0
     progress: bool = True
     explain: bool = True
+    lenient: bool = False
+    optimise: bool = True
+    jobs: int = 1
+    seeds: int = 0
+    scheduler: str | None = None
 
     def mistakes(self) -> list[Mistake]:
         """Return what is wrong with the numbers."""
@@ -53,4 +72,8 @@ class Options:
             for where, value in numbers.items()
             if not 0 < value < math.inf
         ]
+        if self.scheduler is not None and find_spec("distributed") is None:
+            got = f"{self.scheduler!r} without the package distributed"
+            fix = "Run: pip install 'crossbackend[distributed]'"
+            found.append(Mistake("--scheduler", got, "the extra `distributed`", fix))
         return found

@@ -10,19 +10,16 @@ import sys
 import tempfile
 import threading
 import time
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import cloudpickle
 import psutil
 
 from crossbackend import machine
-from crossbackend.digest import problem_digest
-from crossbackend.errors import Mistake, UserError
-from crossbackend.load import path_of
+from crossbackend.errors import UserError
 from crossbackend.problem import Problem
 from crossbackend.record import Status
 from crossbackend.study import protocol
+from crossbackend.study.parcel import Parcel, parcel
 
 WATCH_S = 0.25
 """Seconds between looks at a worker's clock and memory."""
@@ -38,6 +35,18 @@ class Failed(Exception):
 
 class Stopped(Exception):
     """The run was interrupted."""
+
+
+class Handle(Protocol):
+    """What answers requests about problems: one worker process, or any of a cluster's."""
+
+    def ask(self, problem: Problem | Parcel, do: str, **arguments: Any) -> Any:
+        """Send a request about a problem and return its value; see `WorkerHandle.ask`."""
+        ...
+
+    def kill(self) -> None:
+        """End what is under way."""
+        ...
 
 
 class WorkerHandle:
@@ -81,7 +90,7 @@ class WorkerHandle:
             start_new_session=True,  # Ctrl-C is the study's to handle
         )
 
-    def ask(self, problem: Problem, do: str, **arguments: Any) -> Any:
+    def ask(self, problem: Problem | Parcel, do: str, **arguments: Any) -> Any:
         """Send a request about a problem and return its value.
 
         Raises
@@ -93,7 +102,7 @@ class WorkerHandle:
         Stopped
             After `kill`.
         """
-        key = f"{problem.name}-{id(problem)}"
+        key = problem.key if isinstance(problem, Parcel) else f"{problem.name}-{id(problem)}"
         with self.lock:
             if self.stopped:
                 raise Stopped
@@ -101,7 +110,8 @@ class WorkerHandle:
                 self._close()
                 self.process = self._start()
             if key not in self.sent:
-                self._exchange({"do": "problem", "key": key, **_parcel(problem)})
+                made = problem if isinstance(problem, Parcel) else parcel(problem)
+                self._exchange({"do": "problem", "key": key, **made.request()})
                 self.sent.add(key)
             return self._exchange({"do": do, "key": key, **arguments})
 
@@ -194,23 +204,3 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)  # it leads its own session
     process.kill()
-
-
-def _parcel(problem: Problem) -> dict[str, Any]:
-    """Return how a problem travels: by its file's path, or by value.
-
-    Raises
-    ------
-    UserError
-        For a problem made in memory that holds what cannot be sent to another process.
-    """
-    path: Path | None = path_of(problem)
-    if path is not None:
-        return {"path": str(path), "value": b"", "digest": problem_digest(problem), "folders": []}
-    try:
-        value = cloudpickle.dumps(problem)
-    except Exception as error:
-        got = f"what cannot be sent to a worker process ({type(error).__name__}: {error})"
-        fix = "Make it inside the functions, or write the problem to a file and load that."
-        raise UserError(Mistake(f"Problem({problem.name!r})", got, "functions that can be pickled", fix)) from error
-    return {"path": None, "value": value, "digest": "", "folders": sys.path}

@@ -13,17 +13,18 @@ from typing import Any
 from crossbackend import machine, registry
 from crossbackend.digest import problem_digest
 from crossbackend.errors import Mistake, raise_all
+from crossbackend.lock import hold
 from crossbackend.plan import Choice, check_choice
 from crossbackend.problem import Problem
 from crossbackend.record import FORMAT, Record, Status
-from crossbackend.store import Run, load_run, prepare, write_json
+from crossbackend.store import Run, load_run, write_about
 from crossbackend.study.cells import RETRIED, Cell, cells, set_aside, usual_rtols
+from crossbackend.study.dispatch import run_on_cluster
 from crossbackend.study.explained import lacks
-from crossbackend.study.lane import run_lane
+from crossbackend.study.lane import lanes, time_cells
 from crossbackend.study.options import Options
 from crossbackend.study.references import fill_errors, has_reference, run_references
 from crossbackend.study.state import Study
-from crossbackend.study.timing import time_cells
 from crossbackend.study.trials import run_trials
 
 
@@ -37,12 +38,22 @@ def run_study(problems: Sequence[Problem], choice: Choice, options: Options) -> 
     KeyboardInterrupt
         After Ctrl-C; what is stored by then is a usable run.
     """
+    conduct(problems, choice, options)
+    return options.out
+
+
+def conduct(problems: Sequence[Problem], choice: Choice, options: Options) -> Study:
+    """Do what `run_study` does, and return what is known when it is over: what the problems' trials gave, for one."""
     _check(problems, choice, options)
-    prepare(options.out)
+    with hold(options.out):
+        return _conduct(problems, choice, options)
+
+
+def _conduct(problems: Sequence[Problem], choice: Choice, options: Options) -> Study:
     known = load_run(options.out) if (options.out / "run.json").exists() else Run(options.out)
     study = _study(problems, choice, options, known)
     about = _about(study, known.about)
-    write_json(options.out / "run.json", about)
+    write_about(options.out, about)
     started = time.monotonic()
     work = bool(study.todo or study.to_time or study.references)
     try:
@@ -54,9 +65,10 @@ def run_study(problems: Sequence[Problem], choice: Choice, options: Options) -> 
     finally:
         if work:
             about |= {"declined": _declined(options.out), "seconds": round(time.monotonic() - started, 1)}
-            write_json(options.out / "run.json", about)
+            about |= _where(study)
+            write_about(options.out, about)
         fill_errors(options.out)
-    return options.out
+    return study
 
 
 def _check(problems: Sequence[Problem], choice: Choice, options: Options) -> None:
@@ -96,7 +108,7 @@ def _study(problems: Sequence[Problem], choice: Choice, options: Options, known:
     records = {} if options.force else there
     todo = {cell.digest for cell in every if cell.digest not in records}
     to_time = {cell.digest for cell in every if options.timing and _wants_time(cell, records.get(cell.digest))}
-    references = [p for p in problems if options.force or not has_reference(p, digests[p.name], known)]
+    references = [p for p in problems if options.force or not has_reference(p, digests[p.name], known, options.seeds)]
     return Study(problems, choice, options, every, todo, to_time, references, digests, records, usual)
 
 
@@ -124,6 +136,15 @@ def _about(study: Study, known: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _where(study: Study) -> dict[str, Any]:
+    """Return what `run.json` says of a cluster's machines: how many there were, and what they have in common."""
+    if not study.machines:
+        return {}
+    first, *others = study.machines
+    common = {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
+    return {"machine": common, "machines": len(study.machines)}
+
+
 def _declined(folder: Path) -> list[dict[str, str]]:
     """Return the plans that their backends declined, once a sweep, with the reasons."""
     keys = ("problem", "backend", "norm", "stepping")
@@ -137,13 +158,19 @@ def _declined(folder: Path) -> list[dict[str, str]]:
 
 def _work(study: Study) -> None:
     """Start the workers, do everything, and end them whatever happens."""
-    study.start()
     try:
-        run_trials(study)
-        lanes = [lambda name=name: run_lane(study, name) for name in study.backends]
-        study.side_by_side([*lanes, lambda: run_references(study)])
-        time_cells(study)
+        if study.options.scheduler is None:
+            _work_here(study)
+        else:
+            run_on_cluster(study)
     finally:
         study.end()
         if study.bar is not None:
             study.bar.close()
+
+
+def _work_here(study: Study) -> None:
+    study.start()
+    run_trials(study)
+    study.side_by_side([*lanes(study), lambda: run_references(study)])
+    time_cells(study)

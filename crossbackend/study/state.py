@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from tqdm import tqdm
 
-from crossbackend import machine, registry
+from crossbackend.errors import Mistake
 from crossbackend.plan import Choice
 from crossbackend.problem import Problem
 from crossbackend.record import Record
 from crossbackend.store import write_record
+from crossbackend.study.bench import worker
 from crossbackend.study.cells import Cell
 from crossbackend.study.options import Options
-from crossbackend.study.pool import Failed, WorkerHandle
+from crossbackend.study.pool import Failed, Handle
+from crossbackend.study.timing import Timed
+from crossbackend.trial import Trial
 
 
 @dataclass
@@ -39,10 +43,20 @@ class Study:
         What is stored by now, by digest.
     lost : dict of (problem, library) to Failed
         Problems whose functions brought the worker down when they were tried.
+    mistaken : dict of str to list of Mistake
+        Problems whose functions are mistaken, in a lenient run.
+    tried : dict of (problem, library) to Trial
+        What the problems' functions gave when they were tried.
     usual : dict of tuple to float
         The rtol that stands for a sweep, by its key.
     warmed : dict
         Seconds of compiling and of the first call, by sweep.
+    workers : mapping of str to Handle
+        Who answers for every backend and for the references, by name.
+    machines : list of dict
+        Facts of the machines that the cells run on; empty where it is this one.
+    ending : list of functions
+        What else to call when the workers are ended.
     """
 
     problems: Sequence[Problem]
@@ -56,8 +70,12 @@ class Study:
     records: dict[str, Record]
     usual: dict[tuple[str, ...], float]
     lost: dict[tuple[str, str], Failed] = field(default_factory=dict)
+    mistaken: dict[str, list[Mistake]] = field(default_factory=dict)
+    tried: dict[tuple[str, str], Trial] = field(default_factory=dict)
     warmed: dict[tuple[str, ...], dict[str, float]] = field(default_factory=dict)
-    workers: dict[str, WorkerHandle] = field(default_factory=dict)
+    workers: Mapping[str, Handle] = field(default_factory=dict)
+    machines: list[dict[str, Any]] = field(default_factory=list)
+    ending: list[Callable[[], None]] = field(default_factory=list)
     bar: tqdm[Any] | None = None
 
     @property
@@ -65,11 +83,39 @@ class Study:
         """The backends asked for, each once."""
         return tuple(dict.fromkeys(self.choice.backends))
 
-    def keep(self, cell: Cell, record: Record) -> None:
-        """Store a cell's record."""
-        record.machine = machine.facts()
-        record.versions = registry.versions(cell.plan.backend)
-        self.records[cell.digest] = record
+    def cell(self, digest: str) -> Cell:
+        """Return the cell of a digest."""
+        return self._by_digest[digest]
+
+    @cached_property
+    def _by_digest(self) -> dict[str, Cell]:
+        return {cell.digest: cell for cell in self.cells}
+
+    def counted(self, record: Record) -> None:
+        """Store the record of a counting run."""
+        self._store(record)
+        self.tick(self.cell(record.digest).plan.describe())
+
+    def note(self, digest: str, timed: Timed) -> None:
+        """Store a counted cell's record again, with its time or with why it has none."""
+        record = self.records[digest]
+        record.message, record.machine = timed.message, timed.machine
+        if timed.time is not None:
+            record.time, record.peak_memory_bytes = timed.time, timed.peak_memory_bytes
+        self._store(record)
+
+    def timed(self, digest: str, timed: Timed) -> None:
+        """Store what timing a cell gave."""
+        self.note(digest, timed)
+        self.tick(f"{self.cell(digest).plan.describe()} timed")
+
+    def skipped(self, cells: Iterable[Cell]) -> None:
+        """Pass over cells that were to be timed and cannot be."""
+        for cell in cells:
+            self.tick(f"{cell.plan.describe()} not timed")
+
+    def _store(self, record: Record) -> None:
+        self.records[record.digest] = record
         write_record(self.options.out, record)
 
     def tick(self, text: str) -> None:
@@ -78,22 +124,24 @@ class Study:
             self.bar.set_postfix_str(text, refresh=False)
             self.bar.update(1)
 
-    def start(self) -> None:
-        """Make the workers' handles, one a backend and one for the references, and the progress bar."""
-        cpu = self.choice.device == "cpu"
-        environment = {"JAX_PLATFORMS": "cpu"} if cpu else {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-        memory = int(self.options.memory_gib * 2**30)
-        for name in (*self.backends, "reference"):
-            family = name != "reference" and bool(registry.programs(name))
-            self.workers[name] = WorkerHandle(name, self.options.timeout, memory, environment, family=family)
+    def start(self, workers: Mapping[str, Handle] | None = None) -> None:
+        """Take the workers, one a backend and one for the references, and make the progress bar.
+
+        Parameters
+        ----------
+        workers : mapping of str to Handle, optional
+            Processes of this machine by default.
+        """
+        names = (*self.backends, "reference")
+        self.workers = workers or {name: worker(name, self.options, self.choice.device) for name in names}
         total = len(self.todo) + len(self.to_time) + len(self.references)
         silent = not self.options.progress
         self.bar = tqdm(total=total, unit="cell", disable=silent, dynamic_ncols=True, smoothing=0.05)
 
     def end(self) -> None:
         """End the workers at once, whatever they do."""
-        for handle in self.workers.values():
-            handle.kill()
+        for end in (*self.ending, *(handle.kill for handle in self.workers.values())):
+            end()
 
     def side_by_side(self, jobs: Sequence[Callable[[], None]]) -> None:
         """Run jobs in threads; the first error, or Ctrl-C, ends them all."""

@@ -2,51 +2,81 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from crossbackend import machine
 from crossbackend.errors import UserError
-from crossbackend.record import Status
+from crossbackend.study.bench import Bench
 from crossbackend.study.cells import Cell
-from crossbackend.study.lane import not_timed
 from crossbackend.study.pool import Failed
-from crossbackend.study.state import Study
 
 CHEAP = 0.1
 """A call that takes less than this share of `Options.seconds` is made once more before it counts."""
 
-
-def time_cells(study: Study) -> None:
-    """Time every native plan that ended ok and has no time yet, and store its record again."""
-    groups: dict[tuple[Any, ...], list[Cell]] = defaultdict(list)
-    for cell in study.cells:
-        if cell.digest not in study.to_time:
-            continue
-        if study.records[cell.digest].status == Status.OK and cell.plan.sweep_key in study.warmed:
-            groups[cell.plan.problem, cell.plan.norm, cell.plan.rtol].append(cell)
-        else:
-            study.tick(f"{cell.plan.describe()} not timed")
-    for group in groups.values():
-        _time_group(study, group)
+Warmed = Mapping[tuple[str, ...], Mapping[str, float]]
+"""Seconds of compiling and of the first call, by sweep."""
 
 
-def _time_group(study: Study, group: list[Cell]) -> None:
-    """Time the backends of one cell in turns, each until its repeats or its seconds are spent."""
-    options = study.options
+@dataclass(frozen=True)
+class Timed:
+    """What timing a cell gave, for its record.
+
+    Attributes
+    ----------
+    time : dict or None
+        The record's `time`, seconds; None where it could not be timed.
+    peak_memory_bytes : int or None
+    message : str
+        Why it was not timed.
+    machine : dict
+        Where.
+    """
+
+    time: dict[str, Any] | None = None
+    peak_memory_bytes: int | None = None
+    message: str = ""
+    machine: dict[str, Any] = field(default_factory=machine.facts)
+
+    @classmethod
+    def not_timed(cls, error: Failed | UserError) -> Timed:
+        """Return what is told of a cell that could be counted but not timed."""
+        status = f"{error.status}: " if isinstance(error, Failed) else ""
+        return cls(message=f"not timed: {status}{error}")
+
+
+def groups(cells: Iterable[Cell]) -> list[list[Cell]]:
+    """Return the cells that are timed in turns: those that differ in nothing but the backend."""
+    found: dict[tuple[Any, ...], list[Cell]] = {}
+    for cell in cells:
+        found.setdefault((cell.plan.problem, cell.plan.norm, cell.plan.rtol), []).append(cell)
+    return list(found.values())
+
+
+def time_in_turns(bench: Bench, group: Sequence[Cell], warmed: Warmed) -> dict[str, Timed]:
+    """Time the backends of one cell in turns, each until its repeats or its seconds are spent.
+
+    Returns
+    -------
+    dict of str to Timed
+        By digest, one for every cell of the group.
+    """
+    options = bench.options
     spent: dict[str, list[float]] = {cell.digest: [] for cell in group}
     peaks: dict[str, int] = {}
+    lost: dict[str, Timed] = {}
     waiting = list(group)
     first = True
     while waiting:
         for cell in list(waiting):
             try:
-                found = study.workers[cell.plan.backend].ask(cell.problem, "time", plan=cell.plan)
+                found = bench.workers[cell.plan.backend].ask(cell.problem, "time", plan=cell.plan)
             except (Failed, UserError) as error:
                 waiting.remove(cell)
-                spent[cell.digest].clear()
-                not_timed(study, cell, error)
+                lost[cell.digest] = Timed.not_timed(error)
                 continue
             if first and found["seconds"] < CHEAP * options.seconds:
                 continue
@@ -57,17 +87,15 @@ def _time_group(study: Study, group: list[Cell]) -> None:
             if len(times) >= options.repeats or sum(times) >= options.seconds:
                 waiting.remove(cell)
         first = False
-    for cell in group:
-        if spent[cell.digest]:
-            record = study.records[cell.digest]
-            record.message = ""
-            record.time = statistics(spent[cell.digest], study.warmed[cell.plan.sweep_key])
-            record.peak_memory_bytes = peaks.get(cell.digest)
-            study.keep(cell, record)
-        study.tick(f"{cell.plan.describe()} timed")
+    done = {
+        cell.digest: Timed(statistics(spent[cell.digest], warmed[cell.plan.sweep_key]), peaks.get(cell.digest))
+        for cell in group
+        if cell.digest not in lost
+    }
+    return done | lost
 
 
-def statistics(times: list[float], warmed: dict[str, float]) -> dict[str, Any]:
+def statistics(times: list[float], warmed: Mapping[str, float]) -> dict[str, Any]:
     """Return a record's `time`: seconds, as minimum, median and quartiles."""
     q1, median, q3 = (float(q) for q in np.percentile(times, [25, 50, 75]))
     return {

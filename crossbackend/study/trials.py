@@ -11,7 +11,7 @@ from crossbackend.trial import Trial, compare_ports
 
 
 def run_trials(study: Study) -> None:
-    """Try the problems that have cells to run; raise all mistakes as one error.
+    """Try the problems that have cells to run; raise all mistakes as one error, or note them in a lenient run.
 
     Functions that bring the worker down are noted in `study.lost`: their cells get that status, the rest goes on.
 
@@ -24,7 +24,7 @@ def run_trials(study: Study) -> None:
     by_library: dict[str, str] = {}
     for name in study.backends:
         by_library.setdefault(registry.get(name).library, name)
-    found: dict[tuple[str, str], Trial] = {}
+    found = study.tried
 
     def trials(library: str, backend: str) -> None:
         for problem in problems:
@@ -34,10 +34,12 @@ def run_trials(study: Study) -> None:
                 study.lost[problem.name, library] = error
 
     study.side_by_side([lambda library=a, backend=b: trials(library, backend) for a, b in by_library.items()])
-    mistakes: list[Mistake] = []
     for problem in problems:
-        mistakes += _mistakes(problem, [found[key] for key in found if key[0] == problem.name])
-    raise_all(mistakes)
+        mistakes = _mistakes(problem, [found[key] for key in found if key[0] == problem.name])
+        if mistakes:
+            study.mistaken[problem.name] = mistakes
+    if not study.options.lenient:
+        raise_all([mistake for mistakes in study.mistaken.values() for mistake in mistakes])
 
 
 def _mistakes(problem: Problem, trials: list[Trial]) -> list[Mistake]:

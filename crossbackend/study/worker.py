@@ -141,10 +141,14 @@ class Worker:
         seconds = time.perf_counter() - started - (compiled.compile_s - before)  # 0, but for a program started anew
         return {"seconds": seconds, "peak_memory_bytes": machine.peak_memory_bytes(helpers) if known else None}
 
-    def reference(self, key: str) -> Any:
-        """Return the reference gradient, its arrays, and the problem's card."""
+    def reference(self, key: str, seeds: int = 0) -> Any:
+        """Return the reference gradient, its arrays, and the problem's card; with seeds, the quick one."""
+        from crossbackend.quick_reference import quick_reference
         from crossbackend.reference import card, reference
 
+        if seeds:
+            about, arrays = quick_reference(self.problems[key], seeds)
+            return about, arrays, card(self.problems[key], None)
         about, arrays, picture = reference(self.problems[key])
         _free(*registry.installed())
         return about, arrays, card(self.problems[key], picture)

@@ -60,8 +60,32 @@ def _do(order):
         sys.stdout.flush()
         os.write(1, b"more noise\n")
         sys.stdin.read()
+    if order == "pid":
+        log("pid", os.getpid())
     if order == "slow":
         time.sleep(0.2)
+    if order.startswith("span"):  # `$STUB/spans` says when it ran, and under which process
+        started = time.monotonic()
+        time.sleep(0.05)
+        with (HOME / "spans").open("a") as out:
+            out.write(f"{order} {started} {time.monotonic()} {os.getppid()}\n")
+    if order == "orphan":
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(1000)
+    if order == "wait":  # for the test's word, a minute at most
+        for _ in range(6000):
+            if (HOME / "go").exists():
+                break
+            time.sleep(0.01)
+    if order == "brief":
+        time.sleep(0.02)
+    if order == "limited memory":  # as `ulimit -v`, or a container, would have it
+        import resource
+
+        with open("/proc/self/statm", encoding="ascii") as sizes:
+            used = int(sizes.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + 2**27, resource.RLIM_INFINITY))
+        np.ones(2**25)
 
 
 class Stub:

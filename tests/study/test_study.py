@@ -366,3 +366,43 @@ def test_a_worker_that_cannot_say_what_it_declines_is_a_reason(lab):
     lab.order("b", "declines:exit")
     found = [reason for _, reason in declines(problem, plans_of(problem, choice))]
     assert found == [None, "crashed: the worker ended with exit code 7: it left no words"]
+
+
+def test_several_workers_a_backend_count_the_same_cells(lab):
+    paths = [lab.problem(name, rate) for name, rate in (("p", 1.0), ("q", 2.0), ("r", 3.0))]
+    calls = of(lab.run(*paths, backends="a", jobs=2), "record")
+    assert sorted((call[1], float(call[4])) for call in calls) == [(n, r) for n in "pqr" for r in (1e-6, 1e-4)]
+    assert lab.statuses() == {(name, "a"): "ok" for name in "pqr"}
+    assert lab.run(*paths, backends="a") == []  # nothing is left to do
+
+
+def test_where_anything_is_timed_a_backend_has_one_worker(lab):
+    lab.order("a", "record:pid")
+    lab.run(lab.problem(), lab.problem("q", 2.0), backends="a", jobs=2, timing=True, repeats=1)
+    assert len({row[0] for row in of(lab.calls(), "pid")}) == 1
+    lab.run(lab.problem(), lab.problem("q", 2.0), backends="a", jobs=2, force=True)
+    assert len({row[0] for row in of(lab.calls(), "pid")}) == 3
+
+
+def test_in_a_lenient_run_a_mistaken_problem_costs_its_own_cells(lab):
+    path = lab.problem("bad")
+    path.write_text(path.read_text().replace('return -data["rate"] * y', "return y[:1]"))
+    with pytest.raises(UserError, match="vector_field"):
+        lab.run(path, lab.problem())
+    assert lab.stored().records == []
+    lab.run(path, lab.problem(), backends="a", lenient=True)
+    assert lab.statuses() == {("bad", "a"): "unsupported", ("p", "a"): "ok"}
+    messages = {record.message for record in lab.stored().records if record.problem == "bad"}
+    assert all("vector_field" in message for message in messages)
+
+
+def test_xla_is_told_not_to_optimise_beside_what_the_user_tells_it(monkeypatch, tmp_path):
+    from crossbackend.study.bench import UNOPTIMISED, worker
+
+    monkeypatch.setenv("XLA_FLAGS", "--xla_mine=1")
+    handles = [worker("scipy", Options(tmp_path, optimise=on), "cpu") for on in (True, False)]
+    plain, quick = (handle.environment for handle in handles)
+    for handle in handles:
+        handle.kill()
+    assert "XLA_FLAGS" not in plain
+    assert quick["XLA_FLAGS"] == f"--xla_mine=1 {UNOPTIMISED}"
