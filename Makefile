@@ -11,11 +11,12 @@ JULIA ?= julia
 # What the report compares: each library's own norms, and the paper's seminorm handed to all three.
 NORMS := --norm default --norm seminorm --norm native:mixed-seminorm
 
-.PHONY: help compare paper test test-fast test-julia lint format report index example bench bench-report bench-train clean setup
+.PHONY: help compare paper check test test-fast test-julia lint format report index example bench bench-report bench-train clean setup
 
 help:
 	@echo "make compare    run the gallery on all backends into $(OUT)/ and write its report (index.html, report.pdf)"
 	@echo "make paper      train the seminorm paper's three experiments (reduced) into reports/paper/, and its report"
+	@echo "make check      cross-check the gradients of the gallery, as CI does"
 	@echo "make report     write the report of $(OUT)/ again from its records"
 	@echo "make index      write the reports of all runs in reports/, and the page that lists them"
 	@echo "make example    run the gallery into reports/example/, the committed example, with its figures"
@@ -50,6 +51,10 @@ paper: setup
 	$(RUN) train symoden --backend torchdiffeq --seeds 3 --epochs 1 --jobs $(JOBS) --no-report --out $(PAPER)
 	$(RUN) report $(PAPER) --figures
 
+# Matched steps, the error against a reference, finite differences of every leaf; exit code 1 where they disagree.
+check: setup
+	$(RUN) check
+
 report: setup
 	$(RUN) report $(OUT)
 
@@ -71,7 +76,7 @@ bench-train: setup
 
 test: setup
 	@echo "All tests; a fast part: make test-fast, or $(PYTEST) tests/test_norms.py"
-	REQUIRE_BACKENDS=torchdiffeq,diffrax,scipy $(PYTEST) -n $(JOBS) --dist loadgroup
+	REQUIRE_BACKENDS=torchdiffeq,diffrax,scipy $(PYTEST) -n $(JOBS) --dist loadscope
 
 test-fast: setup
 	$(PYTEST) -m "not slow"

@@ -1,6 +1,7 @@
 """The command line; `cli_stored` has the commands that read a stored run.
 
-A mistake of the user's is one message and exit code 2; anything else that goes wrong is a bug with its traceback.
+A mistake of the user's is one message and exit code 2, a failed check is exit code 1; anything else that goes wrong is
+a bug with its traceback.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from crossbackend import api, cli_julia, cli_stored, cli_train, registry, stored
+from crossbackend import api, cli_check, cli_julia, cli_stored, cli_train, registry, stored
 from crossbackend.errors import UserError
-from crossbackend.load import gallery, load
+from crossbackend.load import gallery, load, not_own
 from crossbackend.norms import NATIVE
 from crossbackend.norms import names as norm_names
 from crossbackend.plan import STEPPINGS, Choice, check_choice
+from crossbackend.wording import clean
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     _add_list(commands)
     _add_plan(commands)
     _add_run(commands)
+    cli_check.add(commands)
     cli_train.add(commands)
     cli_stored.add(commands)
     cli_julia.add(commands)
@@ -80,6 +83,9 @@ def _add_run(commands: Any) -> None:
     )
     add.add_argument("--memory", type=float, default=4, metavar="GIB", help="memory of one worker (%(default)s)")
     add.add_argument("--quiet", action="store_true", help="no progress bar")
+    add.add_argument(
+        "--scheduler", metavar="ADDRESS", help="have a Dask scheduler's workers run the cells (docs/cluster.md)"
+    )
     add.set_defaults(do=_run)
 
 
@@ -184,7 +190,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any] | None:
     options = Options(
         out, repeats=args.repeats, seconds=args.seconds, timing=not args.no_timing, force=args.force,
         timeout=args.timeout, memory_gib=args.memory, progress=not args.quiet and not args.json,
-        explain=not args.no_explain,
+        explain=not args.no_explain, scheduler=args.scheduler,
     )  # fmt: skip
     run_study(problems, _choice(args), options)
     comparison = stored.compare(out)
@@ -212,10 +218,21 @@ def _new(args: argparse.Namespace) -> None:
     print(f"wrote {path}; run it by `crossbackend run {path}`")
 
 
+def _files(args: argparse.Namespace) -> list[str]:
+    """Return what a command may load as a problem's file: every word that it takes as a problem."""
+    found: list[str] = []
+    for name in ("problems", "more", "problem"):
+        words = getattr(args, name, None) or []
+        found += [words] if isinstance(words, str) else words
+    return list(dict.fromkeys(found))
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command; exit 2 for a mistake of the user's."""
     args = parser().parse_args(argv)
     as_json = getattr(args, "json", False)
+    for sentence in filter(None, map(not_own, _files(args))):
+        print(f"warning: {clean(sentence)}", file=sys.stderr)
     try:
         # What a problem file prints must not get into the JSON.
         with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
@@ -223,6 +240,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if found is not None:
             print(json.dumps(found, indent=1))
         sys.stdout.flush()
+        if getattr(args, "exit_code", 0):
+            raise SystemExit(args.exit_code)
     except UserError as error:
         for mistake in error.mistakes:
             print(f"error: {mistake}", file=sys.stderr)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from crossbackend.interpolating import Interpolating
@@ -12,6 +14,12 @@ STEP_SIZES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 LEAF_STEP = 1e-3
 LEAF_RTOL = 1e-10
 """Of the solves for one leaf alone: they tell zero from not zero, so they need not be as tight as the reference's."""
+
+QUICK_STEPS = (1e-3, 1e-4, 1e-2, 1e-5)
+QUICK_RTOL = 1e-9
+QUICK_ENOUGH = 5e-4
+"""Of a leaf's own scale: agreement to this needs no other step."""
+Row = dict[str, Any]
 
 
 def finite_differences(route: Interpolating, gradient: Gradient) -> float:
@@ -54,9 +62,56 @@ def by_leaf(route: Interpolating) -> dict[str, float]:
     return found
 
 
-def _direction(route: Interpolating) -> tuple[np.ndarray, np.ndarray]:
+def directional(route: Interpolating, gradient: Gradient, seed: int) -> tuple[list[Row], dict[str, np.ndarray]]:
+    """Return central differences of the loss inside every leaf along a direction of its own.
+
+    Smaller and larger steps follow where the first does not agree with the gradient, so that neither rounding nor
+    curvature is taken for a mistake.
+
+    Parameters
+    ----------
+    gradient : Gradient
+        What is believed to be right; it decides only how many steps are taken.
+    seed : int
+        Of the direction.
+
+    Returns
+    -------
+    rows : list of {"leaf": str, "seed": int, "steps": [[h, difference], ...]}
+        A leaf as a record names it.
+    directions : dict of str to ndarray
+        By leaf, of its shape.
+    """
+    v, w = _direction(route, seed)
+    system, rows, directions = route.system, [], {}
+    found = {"params": gradient.params, "y0": gradient.y0}
+    for group, names, layout, along in (
+        ("params", system.param_names, system.params_layout, v),
+        ("y0", system.layout.names, system.layout, w),
+    ):
+        for name, at in zip(names, layout.slices, strict=True):
+            if not np.any(along[at]):
+                continue
+            leaf = f"{group}/{name}" if name else group
+            direction = np.zeros_like(along)
+            direction[at] = along[at]
+            moves = (direction, 0 * w) if group == "params" else (0 * v, direction)
+            own = np.ravel(found[group][name])
+            scale = float(np.linalg.norm(own * along[at]))
+            steps: list[list[float]] = []
+            for h in QUICK_STEPS:
+                ahead, behind = (route.loss_along(*(sign * h * m for m in moves), rtol=QUICK_RTOL) for sign in (1, -1))
+                steps.append([h, float((ahead - behind) / (2 * h))])
+                if abs(steps[-1][1] - float(own @ along[at])) <= QUICK_ENOUGH * scale:
+                    break
+            rows.append({"leaf": leaf, "seed": seed, "steps": steps})
+            directions[leaf] = along[at].reshape(np.shape(found[group][name]))
+    return rows, directions
+
+
+def _direction(route: Interpolating, seed: int = 5443) -> tuple[np.ndarray, np.ndarray]:
     """Return a random direction of the flat parameters, and one of y(t0): zero where that is computed from them."""
-    rng = np.random.default_rng(5443)
+    rng = np.random.default_rng(seed)
     params = route.system.params_layout.ravel(route.problem.params)
     y0 = route.system.y0()
     free = params.size == 0 or not is_function(route.problem.initial)

@@ -71,10 +71,10 @@ class Interpolating:
             solutions.append(found.sol)
         return np.stack([at[t] for t in self.problem.ts]), solutions
 
-    def gradient(self) -> tuple[Gradient, list[OdeSolution]]:
-        """Return the gradient and the dense forward solution."""
+    def gradient(self, rtol: float = RTOL) -> tuple[Gradient, list[OdeSolution]]:
+        """Return the gradient and the dense forward solution, which is ten times as tight as the adjoint's rtol."""
         system, n = self.system, self.system.layout.size
-        ys, solutions = self.forward(system.y0(), system.function("field"))
+        ys, solutions = self.forward(system.y0(), system.function("field"), rtol=rtol * FORWARD_RTOL / RTOL)
         loss, of_ys, direct = system.loss(ys)
         jumps = dict(zip(self.problem.ts, of_ys, strict=True))
         adjoint = system.function("adjoint")
@@ -82,15 +82,16 @@ class Interpolating:
         for (start, end, lo, hi), solution in zip(self.chain[::-1], solutions[::-1], strict=True):
             if end in jumps:
                 a[:n] += jumps[end]
-            a = self._back(adjoint, solution, start, end, (lo, hi), a)
+            a = self._back(adjoint, solution, start, end, (lo, hi), a, rtol)
         a[:n] += jumps[self.problem.ts[0]]
         leaves = tree.values(system.layout.unravel(a[:n]))
         y0 = {name: np.array(leaf) for name, leaf in zip(system.layout.names, leaves, strict=True)}
         return Gradient(loss, y0, system.total(direct, a[:n], a[n:])), solutions
 
     def _back(
-        self, adjoint: Any, solution: OdeSolution, start: float, end: float, clip: tuple[float, float], a: np.ndarray
-    ) -> np.ndarray:
+        self, adjoint: Any, solution: OdeSolution, start: float, end: float, clip: tuple[float, float], a: np.ndarray,
+        rtol: float,
+    ) -> np.ndarray:  # fmt: skip
         n = self.system.layout.size
 
         def fun(t: float, a: np.ndarray) -> np.ndarray:
@@ -99,7 +100,7 @@ class Interpolating:
         scale = max(float(np.max(np.abs(a[:n]), initial=0.0)), 1e-300)
         with np.errstate(all="ignore"):
             found = solve_ivp(
-                _stop_at_nan(_clipped(fun, *clip)), (end, start), a, method="DOP853", rtol=RTOL, atol=1e-14 * scale
+                _stop_at_nan(_clipped(fun, *clip)), (end, start), a, method="DOP853", rtol=rtol, atol=1e-14 * scale
             )
         if not found.success:
             raise NoReference(f"backward: {found.message}")

@@ -11,7 +11,8 @@ Directional finite differences check the result once more.
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy.integrate import OdeSolution
@@ -24,6 +25,7 @@ from crossbackend.interpolating import ATOL, RTOL, Interpolating, NoReference
 from crossbackend.problem import Problem
 from crossbackend.record import FORMAT, Gradient, relative_error
 
+T = TypeVar("T")
 PICTURE_POINTS = 161
 PICTURE_SERIES = 6
 
@@ -64,7 +66,7 @@ def reference(problem: Problem) -> tuple[dict[str, Any], dict[str, np.ndarray], 
     found: dict[str, Gradient] = {}
     picture = None
     if problem.exact is not None:
-        exact = _timed(routes, "closed form", lambda: _closed_form(problem))
+        exact = timed(routes, "closed form", lambda: closed_form(problem))
         if exact is not None:
             found["closed form"] = exact
     try:
@@ -72,12 +74,12 @@ def reference(problem: Problem) -> tuple[dict[str, Any], dict[str, np.ndarray], 
     except Exception as error:
         routes.append({"name": "DOP853, interpolating adjoint", "seconds": 0.0, "message": str(error)})
     else:
-        both = _timed(routes, "DOP853, interpolating adjoint", interpolating.gradient)
+        both = timed(routes, "DOP853, interpolating adjoint", interpolating.gradient)
         if both is not None:
             found["interpolating"], solutions = both
             picture = _picture(interpolating, solutions)
     if "closed form" not in found or "interpolating" not in found:
-        steps = _timed(routes, "order 8, differentiated through its steps", lambda: through_steps(problem))
+        steps = timed(routes, "order 8, differentiated through its steps", lambda: through_steps(problem))
         if steps is not None:
             found["through steps"] = steps
     best = list(found.values())
@@ -85,11 +87,11 @@ def reference(problem: Problem) -> tuple[dict[str, Any], dict[str, np.ndarray], 
     about = {"format": FORMAT, "problem": problem.name, "status": _status(found, floor), "floor": floor, "check": None,
              "leaves": {}, "routes": routes, "loss": best[0].loss if best else None}  # fmt: skip
     if interpolating is not None:
-        about["leaves"] = _timed(routes, "finite differences, a leaf at a time", lambda: by_leaf(interpolating)) or {}
+        about["leaves"] = timed(routes, "finite differences, a leaf at a time", lambda: by_leaf(interpolating)) or {}
     if not best:
         return about, {}, picture
     if interpolating is not None:
-        about["check"] = _timed(routes, "finite differences", lambda: finite_differences(interpolating, best[0]))
+        about["check"] = timed(routes, "finite differences", lambda: finite_differences(interpolating, best[0]))
     return about, {f"gradient/{name}": array for name, array in best[0].arrays.items()}, picture
 
 
@@ -101,7 +103,7 @@ def _status(found: dict[str, Gradient], floor: float | None) -> str:
     return "ok" if floor is not None and floor <= UNCERTAIN_FLOOR else "uncertain"
 
 
-def _timed(routes: list[dict[str, Any]], name: str, function: Any) -> Any:
+def timed(routes: list[dict[str, Any]], name: str, function: Callable[[], T]) -> T | None:
     """Call a route; note its seconds and what went wrong, and return None then."""
     started, message, value = time.perf_counter(), "", None
     try:
@@ -112,7 +114,8 @@ def _timed(routes: list[dict[str, Any]], name: str, function: Any) -> Any:
     return value
 
 
-def _closed_form(problem: Problem) -> Gradient:
+def closed_form(problem: Problem) -> Gradient:
+    """Return what `Problem.exact` gives."""
     assert problem.exact is not None
     given = problem.exact(problem.params, problem.data)
     arrays = (

@@ -201,14 +201,14 @@ def _near(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return (array * (1 + 0.05 * rng.uniform(-1, 1, array.shape)) + 0.0).astype(array.dtype)
 
 
-def compare_ports(problem: Problem, first: Trial, second: Trial) -> list[Mistake]:
-    """Return the mistakes of functions given twice whose values differ between two libraries."""
+def compare_ports(problem: Problem, first: Trial, second: Trial, *, everything: bool = False) -> list[Mistake]:
+    """Return the mistakes of functions whose values differ between two libraries: those given twice, or every one."""
     tolerance = 1e-9 if problem.dtype == "float64" else 1e-4
     worst: dict[str, tuple[float, str]] = {}
     for name, a in first.samples.items():
         b = second.samples.get(name)
         role = name.split("/", 1)[0]
-        if b is None or role not in problem.ported:
+        if b is None or not (everything or role in problem.ported):
             continue
         if a.shape != b.shape:
             worst[role] = (np.inf, f"shapes {a.shape} and {b.shape}")

@@ -1,6 +1,7 @@
 """Settings of all tests: what must be installed, and one seed."""
 
 import os
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,17 @@ from hypothesis import HealthCheck, settings
 
 from crossbackend import julia_program, registry
 
+pytest_plugins = ["pytester"]
+
 settings.register_profile("crossbackend", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("crossbackend")
 
 NO_JULIA = julia_program.program().reason
 """Why there is no Julia; empty where there is one."""
 
-SOLVES = "tests.backends.solves"
-"""The module whose caches tests share."""
+SOLVES = "from tests.backends import solves"
+"""Says that a file's tests share the caches of that module."""
+ROOT = Path(__file__).resolve().parent.parent
 
 # JAX looks for a GPU when it starts; the tests are about the CPU.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -41,22 +45,32 @@ def pytest_runtest_makereport(item, call):
     return report
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(config, items):
-    """Skip what needs Julia where there is none; keep together what is made once and shared.
-
-    Where several processes share the tests (`make test`), the tests on the solvers share their compiled plans, and
-    those of any other file its fixtures.
-    """
+def pytest_collection_modifyitems(items):
+    """Skip what needs Julia where there is none."""
     for item in items if NO_JULIA else ():
         if item.get_closest_marker("julia"):
             item.add_marker(pytest.mark.skip(reason="julia not installed"))
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        shared = any(getattr(value, "__module__", None) == SOLVES or getattr(value, "__name__", None) == SOLVES
-                     for value in vars(item.module).values())  # fmt: skip
-        item.add_marker(pytest.mark.xdist_group(SOLVES if shared else item.module.__name__))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Keep together what is made once and shared, where several processes share the tests (`make test`).
+
+    The tests on the solvers share their compiled plans, those of any other file its fixtures. (`--dist loadgroup` of
+    pytest-xdist 3.8 sets a name that pytest 9.2 does not read, and groups nothing.)
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return _group(nodeid.partition("::")[0])
+
+    return Together(config, log)
+
+
+@cache
+def _group(path):
+    return SOLVES if SOLVES in (ROOT / path).read_text() else path
 
 
 def pytest_generate_tests(metafunc):
