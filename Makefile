@@ -11,7 +11,7 @@ JULIA ?= julia
 # What the report compares: each library's own norms, and the paper's seminorm handed to all three.
 NORMS := --norm default --norm seminorm --norm native:mixed-seminorm
 
-.PHONY: help compare paper check test test-fast test-julia lint format report index example bench bench-report bench-train clean setup
+.PHONY: help compare paper check test test-fast test-julia lint format report index example bench bench-peers bench-report bench-train clean setup
 
 help:
 	@echo "make compare    run the gallery on all backends into $(OUT)/ and write its report (index.html, report.pdf)"
@@ -25,6 +25,7 @@ help:
 	@echo "make test-julia run the tests of julia/ in Julia itself (JULIA=/path/to/julia)"
 	@echo "make lint       check style, types and formatting"
 	@echo "make bench      like compare, timed by the full protocol (20 repeats or 2 s a cell)"
+	@echo "make bench-peers   what crossbackend adds to the libraries, and how fast its reference is"
 	@echo "make bench-report  what a report of 144, 360 and 5 000 records costs"
 	@echo "make bench-train   what counting costs in training"
 	@echo "make clean      remove build folders and caches; never touches reports/"
@@ -70,6 +71,9 @@ bench: setup
 
 bench-report: setup
 	$(VENV)/bin/python -m tests.report.bench
+
+bench-peers: setup
+	$(VENV)/bin/python -m benchmarks
 
 bench-train: setup
 	$(VENV)/bin/python -m tests.train.bench

@@ -1,0 +1,66 @@
+"""Contestants timed in turns, A B A B, so that what the machine does meanwhile falls on all of them alike."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+REPEATS = 25
+AGREE = 1e-3
+"""Two gradients that differ by more, relative to their size, are not one task: their times say nothing."""
+
+
+class Child:
+    """A contestant in a process of its own."""
+
+    def __init__(self, side: str, problem: str, rtol: float) -> None:
+        command = [sys.executable, "-m", "benchmarks.child", side, problem, repr(rtol)]
+        self.side = side
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, word: str) -> Any:
+        """Return the answer to a word."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{word}\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.side} ended with exit code {self.process.wait()}")
+        return json.loads(line)
+
+    def end(self) -> None:
+        """End the process."""
+        self.process.communicate()
+
+
+def ratios(sides: Sequence[str], problem: str, rtol: float, repeats: int = REPEATS) -> tuple[np.ndarray, list[float]]:
+    """Return the first side's time over the second's, turn by turn, and the median seconds of both.
+
+    Raises
+    ------
+    RuntimeError
+        Where the two do not take the same gradient.
+    """
+    children = [Child(side, problem, rtol) for side in sides]
+    try:
+        _agree(sides, [child.ask("check") for child in children])
+        for child in children:  # warm
+            child.ask("time")
+        times = np.array([[child.ask("time") for child in children] for _ in range(repeats)])
+    finally:
+        for child in children:
+            child.end()
+    return times[:, 0] / times[:, 1], [float(x) for x in np.median(times, axis=0)]
+
+
+def _agree(sides: Sequence[str], found: Sequence[dict[str, Any]]) -> None:
+    a, b = (np.concatenate([np.asarray(part, dtype=float) for part in one["gradient"]]) for one in found)
+    apart = float(np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-300))
+    if not apart <= AGREE:
+        raise RuntimeError(f"{sides[0]} and {sides[1]} differ by {apart:.1e}: they do not take the same gradient")
