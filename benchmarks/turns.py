@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 REPEATS = 25
+SECONDS = 4.0
+"""A pair that is quick takes more turns, until this is spent or there are ten times as many."""
 AGREE = 1e-3
 """Two gradients that differ by more, relative to their size, are not one task: their times say nothing."""
 
@@ -50,9 +52,9 @@ def ratios(sides: Sequence[str], problem: str, rtol: float, repeats: int = REPEA
     children = [Child(side, problem, rtol) for side in sides]
     try:
         _agree(sides, [child.ask("check") for child in children])
-        for child in children:  # warm
-            child.ask("time")
-        times = np.array([[child.ask("time") for child in children] for _ in range(repeats)])
+        once = sum(child.ask("time") for child in children)  # warm
+        turns = int(np.clip(SECONDS / once, repeats, 10 * repeats))
+        times = np.array([[child.ask("time") for child in children] for _ in range(turns)])
     finally:
         for child in children:
             child.end()

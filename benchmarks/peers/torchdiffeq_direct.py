@@ -44,7 +44,7 @@ def prepare(problem: Problem, rtol: float, atol: float) -> Callable[[], tuple[fl
             more = torch.autograd.grad(initial, leaves, of_y0, allow_unused=True)
             of_leaves = [_sum(torch, leaf, a, b) for leaf, a, b in zip(leaves, of_leaves, more, strict=True)]
         return (
-            float(loss),
+            float(loss.detach()),
             of_y0.numpy(),
             [_sum(torch, leaf, g).numpy() for leaf, g in zip(leaves, of_leaves, strict=True)],
         )

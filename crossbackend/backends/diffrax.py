@@ -66,6 +66,7 @@ class DiffraxCompiled:
             self._programs(ops.jit)
         self.compile_s = time.perf_counter() - started
         self._compiled: Any = None
+        self._tolerances: tuple[Any, Any] = None, None
 
     @contextmanager
     def context(self) -> Iterator[None]:
@@ -281,8 +282,11 @@ class DiffraxCompiled:
         return of_y0, add(lambda a, b, c: a + b + c, direct, of_initial, through_field)
 
     def tolerances(self, rtol: float, atol: float) -> tuple[Any, Any]:
-        """Return the tolerances as arrays, which the programs are compiled for once."""
-        return self.bound.convert(np.float64(rtol)), self.bound.convert(np.float64(atol))
+        """Return the tolerances as arrays, which the programs are compiled for once; the last two are kept."""
+        if self._tolerances[0] != (rtol, atol):  # on a small problem making them takes an eighth of a solve
+            made = self.bound.convert(np.float64(rtol)), self.bound.convert(np.float64(atol))
+            self._tolerances = (rtol, atol), made
+        return self._tolerances[1]
 
     def _result(self, loss: Any, of_y0: Any, of_params: Any) -> Gradient:
         arrays = by_name(tree.map_leaves(ops.to_numpy, of_y0)), by_name(tree.map_leaves(ops.to_numpy, of_params))
