@@ -54,7 +54,7 @@ def test_native_stepping_is_scipys(name):
 
 
 def test_a_warm_gradient_is_faster_than_scipys():
-    """By far on a small problem: `hudson_bay` takes SciPy about twenty times as long."""
+    """By far on a small problem: `hudson_bay` takes SciPy about six times as long (README)."""
     sweeps = [compiled(problem("hudson_bay"), backend) for backend in ("julia", "scipy")]
     best = []
     for sweep in sweeps:
