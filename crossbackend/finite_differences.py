@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -45,21 +46,31 @@ def by_leaf(route: Interpolating) -> dict[str, float]:
         By the leaf's name in a record, `params/w`, and `y0` or `y0/NAME` where the initial state is given and not
         computed. A gradient that is zero where this is not has lost the leaf.
     """
-    v, w = _direction(route)
-    system, found = route.system, {}
+    return {
+        f"{group}/{name}" if name else group: _quotient(route, moves, LEAF_STEP, LEAF_RTOL)
+        for group, name, _, moves in _leaves(route, *_direction(route))
+    }
+
+
+def _leaves(
+    route: Interpolating, v: np.ndarray, w: np.ndarray
+) -> Iterator[tuple[str, str, np.ndarray, tuple[np.ndarray, np.ndarray]]]:
+    """Yield group, name, the direction inside the leaf, flat, and the moves of parameters and y(t0) along it alone."""
+    system = route.system
     for group, names, layout, along in (
         ("params", system.param_names, system.params_layout, v),
         ("y0", system.layout.names, system.layout, w),
     ):
         for name, at in zip(names, layout.slices, strict=True):
-            if not np.any(along[at]):
-                continue
-            step = np.zeros_like(along)
-            step[at] = LEAF_STEP * along[at]
-            moves = (step, 0 * w) if group == "params" else (0 * v, step)
-            ahead, behind = (route.loss_along(*(sign * m for m in moves), rtol=LEAF_RTOL) for sign in (1, -1))
-            found[f"{group}/{name}" if name else group] = float((ahead - behind) / (2 * LEAF_STEP))
-    return found
+            if np.any(along[at]):
+                alone = np.zeros_like(along)
+                alone[at] = along[at]
+                yield group, name, along[at], (alone, 0 * w) if group == "params" else (0 * v, alone)
+
+
+def _quotient(route: Interpolating, moves: tuple[np.ndarray, np.ndarray], h: float, rtol: float) -> float:
+    ahead, behind = (route.loss_along(*(sign * h * m for m in moves), rtol=rtol) for sign in (1, -1))
+    return float((ahead - behind) / (2 * h))
 
 
 def directional(route: Interpolating, gradient: Gradient, seed: int) -> tuple[list[Row], dict[str, np.ndarray]]:
@@ -82,30 +93,18 @@ def directional(route: Interpolating, gradient: Gradient, seed: int) -> tuple[li
     directions : dict of str to ndarray
         By leaf, of its shape.
     """
-    v, w = _direction(route, seed)
-    system, rows, directions = route.system, [], {}
+    rows, directions = [], {}
     found = {"params": gradient.params, "y0": gradient.y0}
-    for group, names, layout, along in (
-        ("params", system.param_names, system.params_layout, v),
-        ("y0", system.layout.names, system.layout, w),
-    ):
-        for name, at in zip(names, layout.slices, strict=True):
-            if not np.any(along[at]):
-                continue
-            leaf = f"{group}/{name}" if name else group
-            direction = np.zeros_like(along)
-            direction[at] = along[at]
-            moves = (direction, 0 * w) if group == "params" else (0 * v, direction)
-            own = np.ravel(found[group][name])
-            scale = float(np.linalg.norm(own * along[at]))
-            steps: list[list[float]] = []
-            for h in QUICK_STEPS:
-                ahead, behind = (route.loss_along(*(sign * h * m for m in moves), rtol=QUICK_RTOL) for sign in (1, -1))
-                steps.append([h, float((ahead - behind) / (2 * h))])
-                if abs(steps[-1][1] - float(own @ along[at])) <= QUICK_ENOUGH * scale:
-                    break
-            rows.append({"leaf": leaf, "seed": seed, "steps": steps})
-            directions[leaf] = along[at].reshape(np.shape(found[group][name]))
+    for group, name, along, moves in _leaves(route, *_direction(route, seed)):
+        leaf, own = f"{group}/{name}" if name else group, np.asarray(found[group][name])
+        scale = float(np.linalg.norm(own.ravel() * along))
+        steps: list[list[float]] = []
+        for h in QUICK_STEPS:
+            steps.append([h, _quotient(route, moves, h, QUICK_RTOL)])
+            if abs(steps[-1][1] - float(own.ravel() @ along)) <= QUICK_ENOUGH * scale:
+                break
+        rows.append({"leaf": leaf, "seed": seed, "steps": steps})
+        directions[leaf] = along.reshape(own.shape)
     return rows, directions
 
 
