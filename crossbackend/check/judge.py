@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from crossbackend.agreement import MATCHED_TOLERANCE, Agreement
 from crossbackend.check import causes
 from crossbackend.check.evidence import GOOD, RATE, Sweep, reference_gradient, sweeps, worst_leaf
 from crossbackend.check.findings import Cause, Finding, Verdict
 from crossbackend.compare import ProblemComparison
+from crossbackend.flags import Flag
 from crossbackend.quick_reference import difference
 from crossbackend.record import Record, Status
 from crossbackend.wording import listed
@@ -64,7 +66,7 @@ def _solved(item: ProblemComparison) -> Iterator[Finding]:
         yield _cell(record, "solved", verdict, f"{record.status}: {record.message}", cause, record.status.advice)
 
 
-def _is_of(flag: object, record: Record) -> bool:
+def _is_of(flag: Flag, record: Record) -> bool:
     return all(getattr(flag, name) == getattr(record, name) for name in ("backend", "norm", "stepping", "rtol"))
 
 
@@ -92,28 +94,22 @@ def _agreement(item: ProblemComparison, every: Sequence[Sweep], demands: Demands
 def _agreed(item: ProblemComparison, stepping: str, cell: Agreement, own: Sequence[Sweep], demands: Demands) -> Finding:
     base = Finding("agreement", item.problem, ", ".join(cell.backends), cell.norm, stepping, cell.rtol)
     if len(cell.backends) < 2:  # `solved` says why, and the one finding on nothing compared
-        return _with(base, verdict=Verdict.WARN, text="fewer than two gradients")
+        return replace(base, verdict=Verdict.WARN, text="fewer than two gradients")
     limit = MATCHED_TOLERANCE if stepping == "matched" else _native_limit(own, cell, demands)
     value = cell.max_relative_difference
     small = value is not None and limit is not None and value <= limit
     steps = "the same steps" if cell.same_steps else "other steps"
     shown = "infinitely" if value is None else f"by {value:.1e}"
     text = f"gradients differ {shown} ({', '.join(cell.worst_pair)}), {steps}"
-    base = _with(base, value=value, limit=limit, text=text)
+    base = replace(base, value=value, limit=limit, text=text)
     if small and (cell.same_steps or stepping == "native"):
         return base
     if limit is None:
-        return _with(base, text=f"{text}; no reference says what their tolerance explains")
+        return replace(base, text=f"{text}; no reference says what their tolerance explains")
     if cell.unstable:
         floor = "" if cell.rounding_floor is None else f"; rounding alone moves them by {cell.rounding_floor:.1e}"
-        return _with(base, verdict=Verdict.WARN, text=f"{text}; the reverse solve is unstable{floor}")
-    return _with(base, verdict=Verdict.FAIL, **_disagreement(item, cell, own))
-
-
-def _with(finding: Finding, **changes: object) -> Finding:
-    from dataclasses import replace
-
-    return replace(finding, **changes)  # type: ignore[arg-type]
+        return replace(base, verdict=Verdict.WARN, text=f"{text}; the reverse solve is unstable{floor}")
+    return replace(base, verdict=Verdict.FAIL, **_disagreement(item, cell, own))
 
 
 def _native_limit(own: Sequence[Sweep], cell: Agreement, demands: Demands) -> float | None:
@@ -126,7 +122,7 @@ def _native_limit(own: Sequence[Sweep], cell: Agreement, demands: Demands) -> fl
     return max(10 * (errors[-1] + errors[-2]), MATCHED_TOLERANCE)
 
 
-def _disagreement(item: ProblemComparison, cell: Agreement, own: Sequence[Sweep]) -> dict[str, object]:
+def _disagreement(item: ProblemComparison, cell: Agreement, own: Sequence[Sweep]) -> dict[str, Any]:
     """Return the worst leaf of a pair that disagrees, and the cause."""
     pair = [sweep for name in cell.worst_pair for sweep in own if sweep.backend == name]
     if len(pair) < 2:  # same gradients, but other steps, or none that compare
@@ -135,7 +131,7 @@ def _disagreement(item: ProblemComparison, cell: Agreement, own: Sequence[Sweep]
     ours, theirs = (next(r for r in sweep.records if r.rtol == cell.rtol) for sweep in (a, b))
     worst = worst_leaf(ours.gradient(), theirs.gradient())
     cause, evidence = causes.of_disagreement(item, a, b, cell.rtol)
-    found: dict[str, object] = {"cause": cause, "evidence": evidence}
+    found: dict[str, Any] = {"cause": cause, "evidence": evidence}
     if worst is not None:
         found |= {"leaf": worst.entry, "values": worst.values, "sides": (a.backend, b.backend)}
     return found
@@ -164,16 +160,16 @@ def _converged(item: ProblemComparison, sweep: Sweep, alike: Sequence[Sweep]) ->
         text=f"error {error:.1e} at rtol {rtol:.0e}{rate}", value=error, limit=max(GOOD * rtol, 10 * sweep.floor),
     )  # fmt: skip
     if sweep.converges:  # an error above the limit passes by its rate alone, which the text says
-        return base if error <= (base.limit or 0.0) else _with(base, limit=None)
+        return base if error <= (base.limit or 0.0) else replace(base, limit=None)
     if sweep.excuse:
-        return _with(base, verdict=Verdict.WARN, text=f"{base.text}; expected where {sweep.excuse} is raised")
+        return replace(base, verdict=Verdict.WARN, text=f"{base.text}; expected where {sweep.excuse} is raised")
     if sweep.slow:
-        return _with(base, verdict=Verdict.WARN, text=f"{base.text}; slower than rtol^{RATE:g}, as kinks make it")
+        return replace(base, verdict=Verdict.WARN, text=f"{base.text}; slower than rtol^{RATE:g}, as kinks make it")
     truth, found = reference_gradient(item), sweep.tightest.gradient()
     worst = worst_leaf(found, truth)
     cause, evidence = causes.of_error(item, sweep, alike)
     more = {} if worst is None else {"leaf": worst.entry, "values": worst.values, "sides": (sweep.backend, "reference")}
-    return _with(base, verdict=Verdict.FAIL, cause=cause, evidence=evidence, **more)
+    return replace(base, verdict=Verdict.FAIL, cause=cause, evidence=evidence, **more)
 
 
 # Finite differences.
@@ -201,13 +197,13 @@ def _derivative(item: ProblemComparison, every: Sequence[Sweep]) -> Iterator[Fin
         if value <= limit:
             yield base
         elif sweep.excuse:
-            yield _with(base, verdict=Verdict.WARN, text=f"{base.text}; expected where {sweep.excuse} is raised")
+            yield replace(base, verdict=Verdict.WARN, text=f"{base.text}; expected where {sweep.excuse} is raised")
         else:
             wrong = [leaf for leaf, (off, _) in found.items() if not off <= limit]
-            yield _with(base, verdict=Verdict.FAIL, **_derived(row, record, arrays, wrong))
+            yield replace(base, verdict=Verdict.FAIL, **_derived(row, record, arrays, wrong))
 
 
-def _derived(row: dict, record: Record, arrays: dict, wrong: Sequence[str]) -> dict[str, object]:
+def _derived(row: dict[str, Any], record: Record, arrays: dict[str, Any], wrong: Sequence[str]) -> dict[str, Any]:
     """Return both sides of a directional derivative that is wrong."""
     direction, gradient = arrays[f"direction/{row['seed']}/{row['leaf']}"], record.gradient()
     along = float((gradient[row["leaf"]] * direction).sum()) if row["leaf"] in gradient else math.nan
@@ -224,7 +220,7 @@ def _derived(row: dict, record: Record, arrays: dict, wrong: Sequence[str]) -> d
 
 def _flags(item: ProblemComparison, demands: Demands) -> Iterator[Finding]:
     """Yield the warnings, those alike at several tolerances once, and every flag that is to fail."""
-    groups: dict[tuple[str, str, str, str], list] = {}
+    groups: dict[tuple[str, str, str, str], list[Flag]] = {}
     for flag in item.flags:
         if flag.level == "warning" or flag.name in demands.fail_on:
             groups.setdefault((flag.name, flag.backend, flag.norm, flag.stepping), []).append(flag)

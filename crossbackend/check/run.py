@@ -72,7 +72,8 @@ def check(
     progress : bool
         Show a bar.
     out : path, optional
-        Keep the run's records there, a folder that `crossbackend report` reads; a temporary one otherwise.
+        Keep the run's records there, a folder that `crossbackend report` reads; a temporary one otherwise. What it
+        holds already is run again: functions that are not tried and solves that are not made prove nothing.
 
     Returns
     -------
@@ -93,7 +94,7 @@ def check(
     with tempfile.TemporaryDirectory(prefix="crossbackend-check-") as folder:
         place = Path(folder) if out is None else Path(out)
         options = Options(
-            place, timing=False, explain=False, lenient=True, jobs=JOBS, seeds=seeds, timeout=timeout,
+            place, timing=False, explain=False, force=True, lenient=True, jobs=JOBS, seeds=seeds, timeout=timeout,
             optimise="native" in choice.steppings, memory_gib=memory_gib, progress=progress,
         )  # fmt: skip
         study = conduct(chosen, choice, options)
@@ -158,7 +159,9 @@ def _findings(
 def _ports(problem: Problem, study: Study) -> list[Finding]:
     """Return whether the functions run, and give the same in all libraries that they were tried in."""
     mistakes = list(study.mistaken.get(problem.name, []))
-    tried: list[Trial] = [trial for (name, _), trial in study.tried.items() if name == problem.name and trial.samples]
+    tried: list[Trial] = [
+        trial for (name, _), trial in sorted(study.tried.items()) if name == problem.name and trial.samples
+    ]
     for one, two in combinations(tried, 2):
         mistakes += [m for m in compare_ports(problem, one, two, everything=True) if str(m) not in map(str, mistakes)]
     if mistakes:

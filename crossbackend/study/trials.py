@@ -35,7 +35,7 @@ def run_trials(study: Study) -> None:
 
     study.side_by_side([lambda library=a, backend=b: trials(library, backend) for a, b in by_library.items()])
     for problem in problems:
-        mistakes = _mistakes(problem, [found[key] for key in found if key[0] == problem.name])
+        mistakes = _mistakes(problem, [found[key] for key in sorted(found) if key[0] == problem.name])
         if mistakes:
             study.mistaken[problem.name] = mistakes
     if not study.options.lenient:

@@ -66,8 +66,17 @@ def test_a_field_given_twice_that_differs():
     assert not found.ok
     (failure,) = found.failures()
     assert (failure.what, failure.cause) == ("ports", Cause.MATHEMATICS)
-    assert "vector_field under torch and jax" in failure.text
+    assert "vector_field under jax and torch" in failure.text
     assert "values that differ by 0.0" in failure.text
+
+
+def test_a_folder_that_was_checked_before_is_checked_again(tmp_path):
+    for _ in range(2):
+        found = check(ported(lambda dy: 1.02 * dy), backends=PAIR, rtols=(1e-4,), seeds=1, out=tmp_path / "out")
+        assert [failure.what for failure in found.failures()] == ["ports"]
+    fine = [check(specimen(), backends=PAIR, rtols=(1e-4,), seeds=1, out=tmp_path / "fine") for _ in range(2)]
+    texts = [next(f.text for f in one.findings if f.what == "ports") for one in fine]
+    assert texts[0] == texts[1] == "field, y(t0) and loss ran under jax, torch"
 
 
 def test_two_ports_that_are_alike_pass():
