@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from crossbackend import api, cli_check, cli_julia, cli_stored, cli_train, registry, stored
+from crossbackend import cli_check, cli_julia, cli_stored, cli_train
 from crossbackend.errors import UserError
 from crossbackend.load import gallery, load, not_own
 from crossbackend.norms import NATIVE
@@ -129,6 +129,8 @@ def _add_choice(add: argparse.ArgumentParser) -> None:
 
 
 def _choice(args: argparse.Namespace) -> Choice:
+    from crossbackend import registry
+
     return Choice(
         tuple(args.backend or registry.installed()), tuple(args.norm or NATIVE), tuple(args.stepping or STEPPINGS),
         None if args.rtol is None else tuple(args.rtol), args.atol_factor, args.dtype, args.device, args.first_step,
@@ -144,6 +146,8 @@ def _problems(args: argparse.Namespace) -> list[Any]:
 
 
 def _list(args: argparse.Namespace) -> dict[str, Any] | None:
+    from crossbackend import registry
+
     problems = [load(name) for name in gallery()]
     backends = {name: registry.missing(name) for name in registry.names()}
     if args.json:
@@ -163,6 +167,7 @@ def _list(args: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def _plan(args: argparse.Namespace) -> dict[str, Any] | None:
+    from crossbackend import registry
     from crossbackend.study.cells import declines, plans_of
 
     problems, choice = _problems(args), _choice(args)
@@ -183,6 +188,7 @@ def _plan(args: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any] | None:
+    from crossbackend import stored
     from crossbackend.study import Options, run_study
 
     problems = _problems(args)
@@ -204,10 +210,14 @@ def _run(args: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def _lower(args: argparse.Namespace) -> None:
+    from crossbackend import api
+
     print(api.lower(args.problem), end="")
 
 
 def _recipe(args: argparse.Namespace) -> None:
+    from crossbackend import api
+
     print(api.recipe(args.problem, args.library), end="")
 
 

@@ -7,7 +7,6 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from crossbackend import api
 from crossbackend.wording import clean
 
 
@@ -25,6 +24,8 @@ def add(commands: Any) -> None:
 
 
 def _export(args: argparse.Namespace) -> None:
+    from crossbackend import api
+
     left_out = api.export(args.problem, julia=args.julia)
     for name, reason in left_out.items():
         print(clean(f"left out: the norm {name!r}: {reason}"))
@@ -33,5 +34,7 @@ def _export(args: argparse.Namespace) -> None:
 
 
 def _import(args: argparse.Namespace) -> None:
+    from crossbackend import api
+
     for line in api.import_results(args.results, args.run, card=args.card).lines():
         print(clean(line))

@@ -6,13 +6,16 @@ import argparse
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from crossbackend import advice, stored
-from crossbackend.compare import Comparison
 from crossbackend.wording import clean
 
+if TYPE_CHECKING:
+    from crossbackend.compare import Comparison
+
 DEFAULT_RUN = Path("reports/latest")
+BY = ("time", "nfe")
+"""As in `advice`, said here so that `--help` imports nothing for it; a test holds them together."""
 
 
 def add(commands: Any) -> None:
@@ -29,7 +32,7 @@ def add(commands: Any) -> None:
     made = commands.add_parser("advise", help="name the cheapest plan that reaches a gradient error, and the others")
     _add_run(made)
     made.add_argument("--error", type=float, required=True, help="relative gradient error to reach, such as 1e-4")
-    made.add_argument("--by", choices=advice.BY, default="time", help="what is to be cheap (%(default)s)")
+    made.add_argument("--by", choices=BY, default="time", help="what is to be cheap (%(default)s)")
     made.set_defaults(do=_advise)
     made = commands.add_parser("diff", help="say what changed between two runs: results, times, flags, versions")
     made.add_argument("a", type=Path, metavar="RUN_A", help="folder of the run that came first")
@@ -57,6 +60,8 @@ def _add_run(made: argparse.ArgumentParser) -> None:
 
 
 def _compare(args: argparse.Namespace) -> dict[str, Any] | None:
+    from crossbackend import stored
+
     comparison = stored.compare(args.run)
     if args.json:
         return comparison.as_dict()
@@ -65,6 +70,8 @@ def _compare(args: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def _explain(args: argparse.Namespace) -> dict[str, Any] | None:
+    from crossbackend import stored
+
     found = stored.explain(args.run, args.problem, rtol=args.rtol)
     if args.json:
         return found.as_dict()
@@ -73,6 +80,8 @@ def _explain(args: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def _advise(args: argparse.Namespace) -> dict[str, Any] | None:
+    from crossbackend import advice, stored
+
     found = stored.advise(args.run, args.error, by=args.by)
     if args.json:
         return {"wanted": args.error, "by": args.by, "problems": [asdict(item) for item in found]}
@@ -82,6 +91,8 @@ def _advise(args: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def _diff(args: argparse.Namespace) -> dict[str, Any] | None:
+    from crossbackend import stored
+
     found = stored.diff(args.a, args.b)
     page = None if args.page is None else stored.write_diff(found, args.page)
     if not args.json:
@@ -95,6 +106,8 @@ def _diff(args: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def _report(args: argparse.Namespace) -> None:
+    from crossbackend import stored
+
     options = {"pdf": not args.no_pdf, "figures": args.figures}
     if args.all:
         paths = stored.report_all(args.run or DEFAULT_RUN.parent, **options)
