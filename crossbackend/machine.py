@@ -7,6 +7,7 @@ import ctypes
 import gc
 import os
 import platform
+import time
 from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -98,6 +99,23 @@ def _peak(process: str) -> int | None:
     except OSError:
         pass
     return None
+
+
+def cpu_seconds(helpers: Iterable[int] = ()) -> float:
+    """Return the CPU seconds of this process, all its threads, and of the processes that it started, as far as known.
+
+    Parameters
+    ----------
+    helpers : iterable of int
+        Numbers of processes of its own that run still; those that ended are counted once they were waited for.
+    """
+    ended = os.times()
+    own = time.process_time() + ended.children_user + ended.children_system
+    for number in helpers:
+        with contextlib.suppress(psutil.Error):  # it ended meanwhile
+            spent = psutil.Process(number).cpu_times()
+            own += spent.user + spent.system
+    return own
 
 
 def memory_in_use(process: psutil.Process, *, family: bool = False) -> int:

@@ -27,7 +27,7 @@ def lanes(study: Study) -> list[Callable[[], None]]:
             bench: Bench = study
             if turn:
                 another = worker(backend, study.options, study.choice.device)
-                study.ending.append(another.kill)
+                study.more.append(another)
                 bench = Place({backend: another}, study.options, study.usual)
             found.append(partial(run_lane, study, bench, every[turn::jobs]))
     return found

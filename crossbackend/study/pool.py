@@ -64,6 +64,11 @@ class WorkerHandle:
         Whether the processes that it starts count with it.
     environment : dict of str to str
         Variables beside this process's own.
+
+    Attributes
+    ----------
+    cpu_s : float
+        CPU seconds that its answers took so far; what a process did that was killed meanwhile is not known.
     """
 
     def __init__(
@@ -71,6 +76,7 @@ class WorkerHandle:
     ) -> None:
         self.name, self.timeout, self.memory_bytes, self.family = name, timeout, memory_bytes, family
         self.environment = environment
+        self.cpu_s = 0.0
         self.process: subprocess.Popen[bytes] | None = None
         self.sent: set[str] = set()
         self.log = tempfile.TemporaryFile()
@@ -126,7 +132,7 @@ class WorkerHandle:
         watcher.start()
         try:
             protocol.send(process.stdin, request)
-            kind, value = protocol.receive(process.stdout)
+            kind, value, cpu_s = protocol.receive(process.stdout)
         except protocol.Closed:
             if self.stopped:
                 raise Stopped from None
@@ -134,6 +140,7 @@ class WorkerHandle:
         finally:
             done.set()
             watcher.join()
+        self.cpu_s += cpu_s
         if kind == "ok":
             return value
         if kind == "user":

@@ -66,6 +66,7 @@ def _conduct(problems: Sequence[Problem], choice: Choice, options: Options) -> S
         if work:
             about |= {"declined": _declined(options.out), "seconds": round(time.monotonic() - started, 1)}
             about |= _where(study)
+            about |= {"phases": study.phases} if study.phases else {}
             write_about(options.out, about)
         fill_errors(options.out)
     return study
@@ -131,6 +132,7 @@ def _about(study: Study, known: dict[str, Any]) -> dict[str, Any]:
         "declined": known.get("declined", []),
         "timing": study.options.timing,
         "seconds": known.get("seconds"),
+        **({"phases": known["phases"]} if "phases" in known else {}),
         "machine": machine.facts(),
         "versions": machine.versions(),
     }
@@ -171,6 +173,8 @@ def _work(study: Study) -> None:
 
 def _work_here(study: Study) -> None:
     study.start()
-    run_trials(study)
-    study.side_by_side([*lanes(study), lambda: run_references(study)])
-    time_cells(study)
+    with study.phase("side_by_side"):
+        run_trials(study)
+        study.side_by_side([*lanes(study), lambda: run_references(study)])
+    with study.phase("timed"):
+        time_cells(study)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from tqdm import tqdm
 
+from crossbackend import machine
 from crossbackend.errors import Mistake
 from crossbackend.plan import Choice
 from crossbackend.problem import Problem
@@ -18,7 +21,7 @@ from crossbackend.store import write_record
 from crossbackend.study.bench import worker
 from crossbackend.study.cells import Cell
 from crossbackend.study.options import Options
-from crossbackend.study.pool import Failed, Handle
+from crossbackend.study.pool import Failed, Handle, WorkerHandle
 from crossbackend.study.timing import Timed
 from crossbackend.trial import Trial
 
@@ -53,6 +56,10 @@ class Study:
         Seconds of compiling and of the first call, by sweep.
     workers : mapping of str to Handle
         Who answers for every backend and for the references, by name.
+    more : list of WorkerHandle
+        Worker processes beside those, where a backend has several.
+    phases : dict of str to dict
+        What each phase took: `wall_s`, the CPU seconds of the workers' answers `solver_cpu_s`, and `cores`.
     machines : list of dict
         Facts of the machines that the cells run on; empty where it is this one.
     ending : list of functions
@@ -74,6 +81,8 @@ class Study:
     tried: dict[tuple[str, str], Trial] = field(default_factory=dict)
     warmed: dict[tuple[str, ...], dict[str, float]] = field(default_factory=dict)
     workers: Mapping[str, Handle] = field(default_factory=dict)
+    more: list[WorkerHandle] = field(default_factory=list)
+    phases: dict[str, dict[str, float]] = field(default_factory=dict)
     machines: list[dict[str, Any]] = field(default_factory=list)
     ending: list[Callable[[], None]] = field(default_factory=list)
     bar: tqdm[Any] | None = None
@@ -140,8 +149,24 @@ class Study:
 
     def end(self) -> None:
         """End the workers at once, whatever they do."""
-        for end in (*self.ending, *(handle.kill for handle in self.workers.values())):
+        for end in (*self.ending, *(handle.kill for handle in (*self.more, *self.workers.values()))):
             end()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Note what is done meanwhile as a phase of the run, on worker processes of this machine."""
+        started, before = time.monotonic(), self._solver_cpu_s()
+        yield
+        self.phases[name] = {
+            "wall_s": round(time.monotonic() - started, 3),
+            "solver_cpu_s": round(self._solver_cpu_s() - before, 3),
+            "cores": machine.cores(),
+        }
+
+    def _solver_cpu_s(self) -> float:
+        """Return the CPU seconds that the workers' answers took so far: solvers, compilers and their imports."""
+        handles = (*self.more, *self.workers.values())
+        return sum(handle.cpu_s for handle in handles if isinstance(handle, WorkerHandle))
 
     def side_by_side(self, jobs: Sequence[Callable[[], None]]) -> None:
         """Run jobs in threads; the first error, or Ctrl-C, ends them all."""

@@ -163,7 +163,21 @@ def _free(*backends: str) -> None:
     machine.give_back_memory()
 
 
-def answer(worker: Worker, request: dict[str, Any]) -> tuple[str, Any]:
+def answer(worker: Worker, request: dict[str, Any]) -> tuple[str, Any, float]:
+    """Return what `attempt` does, and the CPU seconds that it took, helpers of the backend included."""
+    before = _cpu_seconds(request)
+    kind, value = attempt(worker, request)
+    return kind, value, max(0.0, _cpu_seconds(request) - before)
+
+
+def _cpu_seconds(request: dict[str, Any]) -> float:
+    """Return this process's CPU seconds so far; of a plan's request, those of its backend's helpers too."""
+    plan = request.get("plan")
+    helpers = () if plan is None else getattr(registry.get(plan.backend), "processes", tuple)()
+    return machine.cpu_seconds(helpers)
+
+
+def attempt(worker: Worker, request: dict[str, Any]) -> tuple[str, Any]:
     """Return `("ok", value)`, `("user", mistakes)`, `("memory", text)` or `("crashed", text)`."""
     arguments = dict(request)
     method: Callable[..., Any] = getattr(worker, arguments.pop("do"))
