@@ -82,7 +82,7 @@ INSIDE_STUDY = (
     ("protocol", "options", "parcel"),
     ("pool",),
     ("cells", "bench"),
-    ("explained", "timing"),
+    ("explained", "timing", "line"),
     ("sweep", "state"),
     ("trials", "lane", "references", "tasks"),
     ("crew",),

@@ -38,7 +38,8 @@ class Options:
         Have XLA optimise what it compiles. Without, it compiles in less time and rounds otherwise, which matched
         stepping is made not to notice.
     jobs : int
-        Worker processes a backend that count side by side; one where anything is timed.
+        Worker processes a backend that count side by side from the start; one where anything is timed. A core that is
+        idle later gets one more either way.
     seeds : int
         Above 0: only a quick reference (`quick_reference`), its leaves held against finite differences along so many
         random directions each. 0: the full one, by two routes.

@@ -21,7 +21,7 @@ from crossbackend.store import Run, load_run, write_about
 from crossbackend.study.cells import RETRIED, Cell, cells, set_aside, usual_rtols
 from crossbackend.study.dispatch import run_on_cluster
 from crossbackend.study.explained import lacks
-from crossbackend.study.lane import lanes, time_cells
+from crossbackend.study.lane import Lanes, time_cells
 from crossbackend.study.options import Options
 from crossbackend.study.references import fill_errors, has_reference, run_references
 from crossbackend.study.state import Study
@@ -175,6 +175,6 @@ def _work_here(study: Study) -> None:
     study.start()
     with study.phase("side_by_side"):
         run_trials(study)
-        study.side_by_side([*lanes(study), lambda: run_references(study)])
+        study.side_by_side(Lanes(study).all(lambda: run_references(study)))
     with study.phase("timed"):
         time_cells(study)
