@@ -40,6 +40,7 @@ def run(
     backends: str | Sequence[str] | None = None,
     norms: str | Sequence[str] = norms.NATIVE,
     steppings: str | Sequence[str] = STEPPINGS,
+    gradients: str | Sequence[str] = ("backsolve",),
     rtols: float | Sequence[float] | None = None,
     atol_factor: float = 1e-2,
     dtype: str | None = None,
@@ -59,6 +60,8 @@ def run(
     norms : sequence of str
         `native:NAME` or `matched:NAME` keeps a norm to one stepping.
     steppings : sequence of {"native", "matched"}
+    gradients : sequence of {"backsolve", "interpolating", "quadrature", "direct"}
+        How the gradient is taken (docs/gradients.md); backends decline those that they do not have.
     rtols : sequence of float, optional
         The problem's own tolerances by default; atol = atol_factor x rtol.
     dtype, device : str
@@ -80,6 +83,7 @@ def run(
     choice = Choice(
         _many(backends or registry.installed()), _many(norms), _many(steppings),
         None if rtols is None else _many(rtols), atol_factor, dtype, device, first_step,
+        _many(gradients),
     )  # fmt: skip
     chosen = _problems(problems)
     if out is not None:
@@ -94,6 +98,7 @@ def gradient(
     *,
     norm: str = "default",
     stepping: str = "native",
+    gradient: str = "backsolve",
     rtol: float = 1e-6,
     atol: float | None = None,
     dtype: str | None = None,
@@ -105,6 +110,8 @@ def gradient(
     ----------
     problem : Problem, gallery name or path
     backend, norm, stepping : str
+    gradient : {"backsolve", "interpolating", "quadrature", "direct"}
+        How it is taken: docs/gradients.md.
     rtol, atol : float
         atol is 1e-2 rtol by default.
     dtype, device : str
@@ -121,7 +128,7 @@ def gradient(
         For a mistake of the caller's, or a plan that the backend declines, with its reason.
     """
     (chosen,) = _problems(problem)
-    choice = Choice((backend,), (norm,), (stepping,), (rtol,), dtype=dtype, device=device)
+    choice = Choice((backend,), (norm,), (stepping,), (rtol,), dtype=dtype, device=device, gradients=(gradient,))
     check_choice(choice, [chosen], registry.names())
     atol = atol_of(rtol, choice.atol_factor) if atol is None else atol
     where = f"gradient({chosen.name!r}, {backend!r})"
@@ -131,7 +138,7 @@ def gradient(
     if lacking:
         got = f"a backend without {', '.join(lacking)}"
         raise UserError(Mistake(where, got, "its libraries installed", registry.advice(backend)))
-    plan = Plan(chosen.name, backend, norm, stepping, rtol, atol, dtype=dtype or chosen.dtype, device=device)
+    plan = Plan(chosen.name, backend, norm, stepping, rtol, atol, gradient, dtype or chosen.dtype, device)
     solver = registry.get(backend)
     reason = solver.declines(chosen, plan)
     if reason is not None:

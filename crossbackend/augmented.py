@@ -15,7 +15,7 @@ functions; `torch` calls torch.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -39,6 +39,9 @@ class Augmented:
     engine : {"numpy", "jax", "torch"}
     with_time : bool
         Carry a_t as the last entry of z.
+    backward : sequence of str
+        What the backward pass needs, made beside the rest: `adjoint`, the augmented field; or, along a y that is
+        known, `along` (slopes of a_y and a_params), `along_y` and `along_params` (each alone).
 
     Attributes
     ----------
@@ -54,8 +57,15 @@ class Augmented:
         The printed source, with the engine `numpy`.
     """
 
-    def __init__(self, problem: Problem, engine: str = "numpy", *, with_time: bool = False) -> None:
-        self.problem, self.engine, self.with_time = problem, engine, with_time
+    def __init__(
+        self,
+        problem: Problem,
+        engine: str = "numpy",
+        *,
+        with_time: bool = False,
+        backward: Sequence[str] = ("adjoint",),
+    ) -> None:
+        self.problem, self.engine, self.with_time, self.backward = problem, engine, with_time, tuple(backward)
         library = "torch" if engine == "torch" else "jax"
         missing = problem.lacks(library)
         if missing:
@@ -83,10 +93,17 @@ class Augmented:
     def _examples(self) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         n, count = self.layout.size, len(self.problem.ts)
         t = np.float64(self.problem.ts[0])
+        known = {"t": t, "y": np.zeros(n), "a": np.zeros(n)}
+        backward = {
+            "adjoint": (self._adjoint, {"t": t, "z": np.zeros(self.size)}),
+            "along": (self.flat.along, known),
+            "along_y": (self.flat.along_y, known),
+            "along_params": (self.flat.along_params, known),
+        }
         return {
             "initial": (self.flat.initial, {}),
             "field": (self.flat.field, {"t": t, "y": np.zeros(n)}),
-            "adjoint": (self._adjoint, {"t": t, "z": np.zeros(self.size)}),
+            **{name: backward[name] for name in self.backward},
             "loss": (self.flat.loss, {"ys": np.zeros((count, n))}),
             "initial_pull": (self.flat.initial_pull, {"a": np.zeros(n)}),
         }
@@ -161,8 +178,8 @@ class Augmented:
         """Return y(t0), shape (n,)."""
         return np.array(self._functions["initial"](), dtype=np.float64)
 
-    def function(self, name: str) -> Callable[[float, np.ndarray], np.ndarray]:
-        """Return `field(t, y (n,))` or `adjoint(t, z (size,))` as the engine runs it."""
+    def function(self, name: str) -> Callable[..., np.ndarray]:
+        """Return `field(t, y (n,))`, or one of `backward`, `adjoint(t, z (size,))` or `along...(t, y, a (n,))`."""
         return self._functions[name]
 
     def loss(self, ys: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:

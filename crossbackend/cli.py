@@ -22,7 +22,7 @@ from crossbackend.errors import UserError
 from crossbackend.load import gallery, load, not_own
 from crossbackend.norms import NATIVE
 from crossbackend.norms import names as norm_names
-from crossbackend.plan import STEPPINGS, Choice, check_choice
+from crossbackend.plan import GRADIENTS, STEPPINGS, Choice, check_choice
 from crossbackend.wording import clean
 
 
@@ -120,6 +120,7 @@ def _add_choice(add: argparse.ArgumentParser) -> None:
         help=f"{', '.join(NATIVE)}, or another (see `list`); `native:NAME` for one stepping alone (default, seminorm)",
     )  # fmt: skip
     add.add_argument("--stepping", action="append", help="native, matched (both)")
+    add.add_argument("--gradient", action="append", help=f"{', '.join(GRADIENTS)} (backsolve)")
     add.add_argument("--rtol", action="append", type=float, help="relative tolerance (the problem's own)")
     add.add_argument("--atol-factor", type=float, default=1e-2, help="atol over rtol (%(default)s)")
     add.add_argument("--dtype", help="float64, float32 (the problem's own)")
@@ -134,6 +135,7 @@ def _choice(args: argparse.Namespace) -> Choice:
     return Choice(
         tuple(args.backend or registry.installed()), tuple(args.norm or NATIVE), tuple(args.stepping or STEPPINGS),
         None if args.rtol is None else tuple(args.rtol), args.atol_factor, args.dtype, args.device, args.first_step,
+        tuple(args.gradient or ("backsolve",)),
     )  # fmt: skip
 
 
@@ -180,7 +182,8 @@ def _plan(args: argparse.Namespace) -> dict[str, Any] | None:
     if args.json:
         return {"plans": rows}
     for row in rows:
-        cell = f"{row['problem']:14} {row['backend']:12} {row['stepping']:8} {row['norm']:16} rtol {row['rtol']:g}"
+        how = row["norm"] if row["gradient"] == "backsolve" else f"{row['norm']}, {row['gradient']}"
+        cell = f"{row['problem']:14} {row['backend']:12} {row['stepping']:8} {how:16} rtol {row['rtol']:g}"
         print(cell + (f"  declined: {row['declined']}" if row["declined"] else ""))
     declined = sum(bool(row["declined"]) for row in rows)
     print(f"{len(rows)} cells, {declined} declined")

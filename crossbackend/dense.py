@@ -1,6 +1,10 @@
-"""Dormand-Prince's dense output from the slopes of one step, seen from outside a solver."""
+"""Dormand-Prince's dense output: from the slopes of one step, seen from outside a solver, and of a stored solution."""
 
 from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy.integrate import RK45
@@ -47,3 +51,35 @@ class DenseStep:
         k = np.stack([self.first, *self.slopes[: STAGES - 1]])
         x = (t - t0) / (t1 - t0)
         return y0 + (t1 - t0) * (k.T @ RK45.P @ np.array([x, x**2, x**3, x**4]))
+
+
+class Stored:
+    """A solution between its steps, by the quartics of SciPy's own dense output.
+
+    Their coefficients are read once, for one time is asked for at each evaluation of an adjoint, and `OdeSolution`
+    takes longer to find and call an interpolant than a small field takes.
+
+    Parameters
+    ----------
+    interpolants : sequence of RkDenseOutput
+        Of one solve, in the order of its steps.
+    """
+
+    def __init__(self, interpolants: Sequence[Any]) -> None:
+        self.pieces = [(float(p.t_old), float(p.h), p.y_old, p.Q) for p in interpolants]
+        self.ends = [t_old + h for t_old, h, _, _ in self.pieces]
+        if self.ends[-1] < self.ends[0]:
+            raise ValueError("a solution stored forwards in time is expected")
+
+    def __call__(self, t: float) -> np.ndarray:
+        """Return y(t), shape (n,)."""
+        at = min(bisect_left(self.ends, t), len(self.ends) - 1)
+        t_old, h, y_old, quartic = self.pieces[at]
+        return evaluate(t_old, h, y_old, quartic, t)
+
+
+def evaluate(t_old: float, h: float, y_old: np.ndarray, quartic: np.ndarray, t: float) -> np.ndarray:
+    """Return y(t), shape (n,), of a step from (t_old, y_old) by h whose dense output has coefficients (n, 4)."""
+    x = (t - t_old) / h
+    square = x * x
+    return y_old + h * quartic.dot((x, square, square * x, square * square))

@@ -82,13 +82,10 @@ class Flattened:
 
         The second is a leaf of `used` each, in their shapes; the third None without `with_time`.
         """
-        every = tree.values(params)
-        used = [leaf for leaf, flag in zip(every, self.flags, strict=True) if flag]
+        used = self._of_field(params)
 
         def field(t: Any, y: Any, leaves: Any) -> Any:
-            mine = iter(leaves)
-            merged = [next(mine) if flag else leaf for leaf, flag in zip(every, self.flags, strict=True)]
-            return self.field(t, y, tree.rebuild(params, merged), data)
+            return self.field(t, y, self._with(leaves, params), data)
 
         if not with_time:
             dy, pull = ops.vjp(lambda y, leaves: field(t, y, leaves), y, used)
@@ -100,6 +97,31 @@ class Flattened:
             return of_y, of_params, of_t
 
         return dy, pulled
+
+    def along(self, t: Any, y: Any, a: Any, params: Any, data: Any) -> Any:
+        """Return -a.df/dy and, flat over the leaves of `used`, -a.df/dparams: the slopes of (a_y, a_params)."""
+        _, pull = self.pullback(t, y, params, data)
+        of_y, of_params, _ = pull(a)
+        return ravel([-of_y, *[-leaf for leaf in of_params]])
+
+    def along_y(self, t: Any, y: Any, a: Any, params: Any, data: Any) -> Any:
+        """Return -a.df/dy, shape (n,), alone."""
+        _, pull = ops.vjp(lambda y: self.field(t, y, params, data), y)
+        return -pull(a)[0]
+
+    def along_params(self, t: Any, y: Any, a: Any, params: Any, data: Any) -> Any:
+        """Return -a.df/dparams, flat over the leaves of `used`, alone."""
+        _, pull = ops.vjp(lambda leaves: self.field(t, y, self._with(leaves, params), data), self._of_field(params))
+        return ravel([-leaf for leaf in pull(a)[0]], like=a)
+
+    def _of_field(self, params: Any) -> list[Any]:
+        return [leaf for leaf, flag in zip(tree.values(params), self.flags, strict=True) if flag]
+
+    def _with(self, used: Any, params: Any) -> Any:
+        """Return the parameters with the leaves that the field uses in place of its own."""
+        mine = iter(used)
+        merged = [next(mine) if flag else leaf for leaf, flag in zip(tree.values(params), self.flags, strict=True)]
+        return tree.rebuild(params, merged)
 
     def loss(self, ys: Any, params: Any, data: Any) -> Any:
         """Return (loss, dloss/dys (len(ts), n), dloss/dparams (flat))."""

@@ -24,14 +24,15 @@ def _columns() -> dict[str, str]:
     for under, more in (("forward.", ()), ("backward.", ("spurious", "masked"))):
         passes |= _typed(_COUNT, "nfe", "accepted", "rejected", *more, under=under)
         passes |= _typed(_NUMBER, "t_min", "t_max", "y_max", under=under)
+    parts = _typed(_COUNT, "vjp_y", "vjp_params", "recomputed", under="backward.parts.")
     return {
         **_typed(_WORDS, "problem", "backend", "norm", "stepping"), **_typed(_NUMBER, "rtol", "atol"),
         **_typed(_WORDS, "gradient", "dtype", "device"), **_typed(_NUMBER, "first_step"),
         **_typed(_WORDS, "status", "message"), **_typed(_NUMBER, "loss"),
         **_typed(_NUMBER, "all", "y0", "params", "floor", under="error."),
-        **_typed(_NUMBER, "reconstruction_error", "rounding_floor"), **passes,
+        **_typed(_NUMBER, "reconstruction_error", "rounding_floor"), **passes, **parts,
         **_typed(_NUMBER, "median_s", "q1_s", "q3_s", "min_s", "first_s", "compile_s", under="time."),
-        **_typed(_COUNT, "time.repeats", "peak_memory_bytes"),
+        **_typed(_COUNT, "time.repeats", "peak_memory_bytes", "memory_rise_bytes", "device_memory_bytes"),
         **_typed(_NUMBER, "whole", under="error_split."), **_typed(_NUMBER, *ERROR_PARTS, under="error_split.parts."),
         **_typed(_NUMBER, *ERROR_PARTS, under="error_split.share."),
         **_typed(_NUMBER, "residual", "replay", under="error_split."), **_typed(_WORDS, "error_split.message"),

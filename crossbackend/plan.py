@@ -14,6 +14,13 @@ from crossbackend.errors import Mistake, raise_all
 from crossbackend.problem import Problem
 
 STEPPINGS = ("native", "matched")
+GRADIENTS = {
+    "backsolve": "the continuous adjoint, y integrated backwards with it: the paper's",
+    "interpolating": "the continuous adjoint along the forward solve's dense output; only a_y is an ODE (SciPy)",
+    "quadrature": "the same, and the parameters' integral by Gauss-Legendre quadrature afterwards (SciPy)",
+    "direct": "differentiation through the solver's own steps (torchdiffeq, diffrax)",
+}
+"""How a gradient can be taken: docs/gradients.md."""
 DTYPES = ("float64", "float32")
 
 
@@ -30,7 +37,7 @@ class Plan:
     norm : str
     stepping : {"native", "matched"}
     rtol, atol : float
-    gradient : {"backsolve"}
+    gradient : {"backsolve", "interpolating", "quadrature", "direct"}
     dtype : {"float64", "float32"}
     device : {"cpu", "cuda"}
     first_step : float or None
@@ -60,7 +67,8 @@ class Plan:
 
     def describe(self) -> str:
         """Name the cell in one line."""
-        return f"{self.problem} {self.backend} {self.norm} {self.stepping} rtol={self.rtol:g}"
+        gradient = "" if self.gradient == "backsolve" else f" {self.gradient}"
+        return f"{self.problem} {self.backend}{gradient} {self.norm} {self.stepping} rtol={self.rtol:g}"
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,7 @@ class Choice:
     dtype: str | None = None
     device: str = "cpu"
     first_step: float | None = None
+    gradients: Sequence[str] = ("backsolve",)
 
 
 def split_norm(name: str) -> tuple[str, str | None]:
@@ -89,7 +98,7 @@ def check_choice(choice: Choice, problems: Sequence[Problem], known_backends: Se
     Raises
     ------
     UserError
-        Unknown backend, norm, stepping, dtype or device; a tolerance that is not a positive number.
+        Unknown backend, norm, stepping, gradient, dtype or device; a tolerance that is not a positive number.
     """
     found: list[Mistake] = []
     own = sorted({name for problem in problems for name in problem.norms})
@@ -97,6 +106,7 @@ def check_choice(choice: Choice, problems: Sequence[Problem], known_backends: Se
     found += _unknown("--backend", [name.partition(":")[0] for name in choice.backends], known_backends)
     found += _unknown("--norm", [split_norm(name)[0] for name in choice.norms], known_norms)
     found += _unknown("--stepping", choice.steppings, STEPPINGS)
+    found += _unknown("--gradient", choice.gradients, tuple(GRADIENTS))
     found += _unknown("--dtype", [choice.dtype] if choice.dtype else [], DTYPES)
     found += _unknown("--device", [choice.device], ("cpu", "cuda"))
     for rtol in choice.rtols or ():
@@ -136,9 +146,10 @@ def plans(problem: Problem, choice: Choice) -> list[Plan]:
     found = [
         Plan(
             problem.name, backend, norm, stepping, float(rtol), atol_of(rtol, choice.atol_factor),
-            dtype=choice.dtype or problem.dtype, device=choice.device, first_step=choice.first_step,
+            gradient, choice.dtype or problem.dtype, choice.device, choice.first_step,
         )
         for backend in choice.backends
+        for gradient in choice.gradients
         for norm, only in map(split_norm, choice.norms)
         for stepping in choice.steppings
         if only in (None, stepping) and (norm in norms.names() or norm in problem.norms)

@@ -77,6 +77,10 @@ class Steps:
         Smallest and largest t at which the field was evaluated.
     y_max : float or None
         Largest |y| at which it was evaluated.
+    parts : dict of str to int
+        What `nfe` is made of in a backward pass that has evaluations of several kinds: `vjp_y` and `vjp_params`,
+        products with df/dy and with df/dparams alone. Beside them, and no part of `nfe`: `recomputed`, evaluations of
+        f that were made again on the way back. Empty where there is one kind.
     """
 
     t0: np.ndarray
@@ -86,6 +90,7 @@ class Steps:
     seen: dict[str, np.ndarray] = field(default_factory=dict)
     t_range: tuple[float, float] | None = None
     y_max: float | None = None
+    parts: dict[str, int] = field(default_factory=dict)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -187,6 +192,10 @@ class Record:
 
     `scaled` is what the same plan gives where the adjoint starts at size 1 (see `scaling`), `error_split` where the
     gradient's error comes from (see `error_split`); both are None where they were not asked for.
+
+    `peak_memory_bytes` is the resident memory of the worker's whole process at its highest during a timed solve.
+    `memory_rise_bytes` is how far one solve raised it above what the process held before, freed memory given back
+    first; `device_memory_bytes` the most that the library held on a GPU in that solve, None on the CPU.
     """
 
     digest: str
@@ -203,6 +212,8 @@ class Record:
     error_split: dict[str, Any] | None = None
     time: dict[str, Any] | None = None
     peak_memory_bytes: int | None = None
+    memory_rise_bytes: int | None = None
+    device_memory_bytes: int | None = None
     settings: dict[str, Any] = field(default_factory=lambda: {"forward": {}, "backward": {}})
     machine: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -279,6 +290,7 @@ def from_outcome(digest: str, plan: dict[str, Any], outcome: Outcome, settings: 
         counts: dict[str, Any] = {**steps.counts, **steps.evaluated}
         if which == "backward":
             counts |= {"spurious": _count(steps.spurious), "masked": _count(steps.masked)}
+            counts |= {"parts": steps.parts} if steps.parts else {}
         setattr(record, which, counts)
         own = {"t0": steps.t0, "t1": steps.t1, "accepted": steps.accepted, **steps.seen}
         record.arrays |= {f"{which}/{name}": array for name, array in own.items()}

@@ -41,7 +41,8 @@ from crossbackend.kinds import (
 PARTS = ("forward", "reconstruction", "a_y", "a_params")
 """What an error split is made of, as in `record.ERROR_PARTS`: a file's keys are named here and not imported."""
 _PASS: Spec = {**dict.fromkeys(("nfe", "accepted", "rejected", "spurious", "masked"), COUNT),
-               "t_min": NUMBER, "t_max": NUMBER, "y_max": SIZE}  # fmt: skip
+               "t_min": NUMBER, "t_max": NUMBER, "y_max": SIZE,
+               "parts": dict.fromkeys(("vjp_y", "vjp_params", "recomputed"), COUNT)}  # fmt: skip
 RECORD: Spec = {
     "loss": NUMBER, "forward": _PASS, "backward": _PASS,
     "error": dict.fromkeys(("all", "y0", "params", "floor"), SIZE),
@@ -52,7 +53,8 @@ RECORD: Spec = {
                     "share": dict.fromkeys(PARTS, NUMBER), "residual": SIZE, "replay": SIZE},
     "time": {**dict.fromkeys(("median_s", "q1_s", "q3_s", "min_s"), SECONDS), "first_s": WAIT, "compile_s": WAIT,
              "repeats": COUNT},
-    "peak_memory_bytes": COUNT, "settings": {"forward": {}, "backward": {}}, "machine": {}, "versions": {},
+    **dict.fromkeys(("peak_memory_bytes", "memory_rise_bytes", "device_memory_bytes"), COUNT),
+    "settings": {"forward": {}, "backward": {}}, "machine": {}, "versions": {},
 }  # fmt: skip
 CARD: Spec = {
     **dict.fromkeys(("name", "description", "source", "equations", "dtype"), TEXT),

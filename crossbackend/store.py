@@ -34,8 +34,8 @@ from crossbackend.record import FORMAT, Record, Status
 from crossbackend.training_record import NAME, TrainingRecord, from_fields
 
 _BESIDE_PLAN = ("digest", "status", "message", "loss", "forward", "backward", "error", "reconstruction_error",
-                "rounding_floor", "scaled", "error_split", "time", "peak_memory_bytes", "settings", "machine",
-                "versions")  # fmt: skip
+                "rounding_floor", "scaled", "error_split", "time", "peak_memory_bytes", "memory_rise_bytes",
+                "device_memory_bytes", "settings", "machine", "versions")  # fmt: skip
 _OBJECTS = {"error": dict, "settings": dict, "machine": dict, "versions": dict, "forward": (dict, type(None)),
             "backward": (dict, type(None)), "time": (dict, type(None)),
             "scaled": (dict, type(None)), "error_split": (dict, type(None))}  # fmt: skip

@@ -216,9 +216,9 @@ class TestCost:
             "diffrax", settings={"forward": {"solver": "Dopri5", "norm": "max", "rtol": 2e-6, "pi": 0}, "backward": {}}
         )
         assert of(a, b).settings_differ == [
-            {"stepping": "matched", "norm": "default", "pass": "forward", "setting": "norm",
+            {"stepping": "matched", "gradient": "backsolve", "norm": "default", "pass": "forward", "setting": "norm",
              "values": {"scipy": "rms", "diffrax": "max"}},
-            {"stepping": "matched", "norm": "default", "pass": "forward", "setting": "pi",
+            {"stepping": "matched", "gradient": "backsolve", "norm": "default", "pass": "forward", "setting": "pi",
              "values": {"scipy": "not applicable", "diffrax": 0}},
         ]  # fmt: skip
 
@@ -348,11 +348,12 @@ def test_the_json():
         "norm": "default", "rtol": 1e-6, "max_relative_difference": 0.0, "same_steps": True,
     }  # fmt: skip
     (flag,) = problem["flags"]
-    assert set(flag) == {"name", "backend", "norm", "stepping", "rtol", "evidence", "advice", "level"}
+    assert set(flag) == {"name", "backend", "gradient", "norm", "stepping", "rtol", "evidence", "advice", "level"}
     assert set(problem["records"][0]) == {
         "digest", "problem", "backend", "gradient", "norm", "stepping", "rtol", "atol", "dtype", "device", "first_step",
         "status", "message", "loss", "forward", "backward", "error", "reconstruction_error", "rounding_floor", "scaled",
-        "error_split", "time", "peak_memory_bytes", "settings", "machine", "versions",
+        "error_split", "time", "peak_memory_bytes", "memory_rise_bytes", "device_memory_bytes", "settings", "machine",
+        "versions",
     }  # fmt: skip
 
 
@@ -372,3 +373,49 @@ def test_a_table_has_a_row_a_record_and_a_column_a_field():
     assert by_backend.loc["diffrax", "status"] == "diverged"
     assert list(by_backend["backward.nfe"]) == [14, 14]
     assert not any(name.startswith(("settings", "machine", "versions")) for name in table.columns)
+
+
+class TestGradients:
+    @pytest.mark.parametrize("stepping", ["matched", "native"])
+    def test_agreement_is_of_one_gradient(self, stepping):
+        rows = [record(b, stepping) for b in ("scipy", "diffrax")]
+        rows += [
+            record(b, stepping, plan={"gradient": "direct"}, gradient=bent(0.1)) for b in ("torchdiffeq", "diffrax")
+        ]
+        cells = getattr(of(*rows), stepping)
+        assert [(a.gradient, a.series, a.backends, a.max_relative_difference) for a in cells] == [
+            ("backsolve", "default", ["scipy", "diffrax"], 0.0), ("direct", "direct", ["torchdiffeq", "diffrax"], 0.0),
+        ]  # fmt: skip
+
+    def test_settings_are_compared_within_one(self):
+        settings = [{"forward": {"solver": name, "norm": norm}, "backward": {}} for name, norm in
+                    (("RK45", "rms"), ("Dopri5", "rms"), ("none", "max"))]  # fmt: skip
+        rows = [record("scipy", settings=settings[0]), record("diffrax", settings=settings[1])]
+        rows += [record("diffrax", plan={"gradient": "direct"}, settings=settings[2])]
+        assert of(*rows).settings_differ == []
+        rows += [record("torchdiffeq", plan={"gradient": "direct"}, settings=settings[0])]
+        (found,) = of(*rows).settings_differ
+        assert (found["gradient"], found["values"]) == ("direct", {"diffrax": "max", "torchdiffeq": "rms"})
+
+    def test_savings_and_speed_ups_tell_it(self):
+        spent = {
+            ("backsolve", "default"): (100, 200), ("backsolve", "mixed-integrals"): (80, 160),
+            ("quadrature", "default"): (40, 80), ("quadrature", "mixed-integrals"): (10, 20),
+        }  # fmt: skip
+        rows = [
+            record("scipy", "native", norm, rtol, plan={"gradient": gradient}, error={"all": rtol}, backward={"nfe": n})
+            for (gradient, norm), counts in spent.items()
+            for rtol, n in zip((1e-4, 1e-6), counts, strict=True)
+        ]
+        found = of(*rows)
+        saved = {(s.gradient, s.series): s.saved for s in found.savings}
+        factors = {(s.gradient, s.series): s.factor for s in found.speedups if s.cost == "backward_nfe"}
+        cells = ("backsolve", "mixed-integrals"), ("quadrature", "quadrature mixed-integrals")
+        assert saved == pytest.approx(dict(zip(cells, (0.2, 0.75), strict=True)))
+        assert factors == pytest.approx(dict(zip(cells, (1.25, 4.0), strict=True)))
+
+    def test_only_a_backward_solve_rejects(self):
+        rows = [record("scipy", "native"), record("diffrax", "native", plan={"gradient": "direct"})]
+        for row in rows:
+            row.arrays["backward/ratio_state"] = np.ones(3)
+        assert [(r.backend, r.gradient) for r in of(*rows).rejections] == [("scipy", "backsolve")]

@@ -14,13 +14,17 @@
    been solved once stays usable and compiles nothing anew.
 7. A backend that runs a program beside Python says so: `programs()` gives its versions by name (None for one that is
    not there), `program_advice()` what to do then, `processes()` the numbers of the processes at work for this one.
-8. The library's own solver and adjoint do the work, through documented arguments and small subclasses.
+8. A backend with a GPU says how much memory its library takes there: `device_memory(plan)` is a context that gives a
+   function, to be called at its end, which returns the largest number of bytes held meanwhile, or None; where the
+   plan's device is the CPU the context gives None.
+9. The library's own solver and adjoint do the work, through documented arguments and small subclasses.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
@@ -33,6 +37,8 @@ from crossbackend.problem import Problem
 from crossbackend.record import MAX_STEPS, Gradient, Outcome, Status, Steps
 
 Settings = dict[str, dict[str, Any]]
+_OF_A_PARAMS = ("seminorm", *norms.NAMED)
+"""Norms that differ from `default` in what they make of the blocks of a backsolve."""
 THROUGH_STEPS = 64
 """Steps that a reference by differentiation through the steps takes at least."""
 _NOTHING: Mapping[str, float] = MappingProxyType({})
@@ -107,11 +113,19 @@ class Watch:
         max|y0| of the forward solve.
     span : tuple of float
         Start and end of the problem's interval, whatever the direction of the pass.
+    max_steps : int, optional
+        Attempts allowed; `MAX_STEPS` by default.
+
+    Attributes
+    ----------
+    parts : Counter
+        Evaluations by kind, where a backend tells kinds apart: see `record.Steps`.
     """
 
-    def __init__(self, y0_max: float, span: tuple[float, float]) -> None:
+    def __init__(self, y0_max: float, span: tuple[float, float], max_steps: int | None = None) -> None:
         self.limit = 1e8 * (1.0 + y0_max)
-        self.span = span
+        self.span, self.max_steps = span, MAX_STEPS if max_steps is None else max_steps
+        self.parts: Counter[str] = Counter()
         self.nfe = 0
         self.t0: list[float] = []
         self.t1: list[float] = []
@@ -150,7 +164,7 @@ class Watch:
         if not accepted and abs(t1 - t0) < 10 * np.spacing(abs(t0)):
             self.small_at = t0
             raise SolveStopped
-        if len(self.t0) >= MAX_STEPS:
+        if len(self.t0) >= self.max_steps:
             raise SolveStopped
 
     def steps(self) -> Steps:
@@ -158,7 +172,7 @@ class Watch:
         t_range = (self.t_min, self.t_max) if self.t_min <= self.t_max else None
         return Steps(
             np.array(self.t0), np.array(self.t1), np.array(self.accepted, dtype=bool), self.nfe,
-            ratios.arrays(self.seen), t_range, self.y_max,
+            ratios.arrays(self.seen), t_range, self.y_max, dict(self.parts),
         )  # fmt: skip
 
     def status(self) -> tuple[Status, str]:
@@ -168,8 +182,8 @@ class Watch:
             return Status.NAN_IN_FIELD, f"the field is not finite at t = {self.nan_at:.6g}, where y is finite"
         if self.y_max > self.limit:
             return Status.DIVERGED, f"max|y| reached {self.y_max:.3g} near t = {where:.6g}"
-        if len(self.t0) >= MAX_STEPS:
-            return Status.MAX_STEPS, f"{MAX_STEPS} steps reached t = {where:.6g}"
+        if len(self.t0) >= self.max_steps:
+            return Status.MAX_STEPS, f"{self.max_steps} steps reached t = {where:.6g}"
         return Status.STEP_UNDERFLOW, f"the step fell under 10 ulp of t at t = {where:.6g}"
 
 
@@ -213,14 +227,29 @@ def plan_norm(problem: Problem, plan: Plan) -> Norm | None:
     return norms.resolve(plan.norm, plan.stepping, problem.norms)
 
 
-def decline_common(problem: Problem, plan: Plan, library: str) -> str | None:
-    """Return the reasons that hold for every backend: a missing port, or a cell that cannot be matched."""
-    if plan.gradient != "backsolve":
-        return f"the gradient {plan.gradient!r} is not available; use backsolve"
+def decline_common(problem: Problem, plan: Plan, library: str, gradients: Sequence[str] = ("backsolve",)) -> str | None:
+    """Return the reasons that hold for every backend: a missing port, or a cell that cannot be matched.
+
+    Parameters
+    ----------
+    problem : Problem
+    plan : Plan
+    library : {"torch", "jax"}
+        The array library that the problem's functions are called with.
+    gradients : sequence of str
+        Those that the backend can take.
+    """
+    if plan.gradient not in gradients:
+        return f"the gradient {plan.gradient!r} is not available; use {' or '.join(gradients)}"
     missing = problem.lacks(library)
     if missing:
         other = "jax" if library == "torch" else "torch"
         return f"{', '.join(missing)} given for {other} alone: add a {library!r} entry"
+    if plan.gradient != "backsolve" and plan.norm not in problem.norms and plan.norm in _OF_A_PARAMS:
+        return (
+            f"under {plan.gradient} no integral of the parameters is stepped, so {plan.norm!r} would be the norm "
+            "default once more"
+        )
     if plan.stepping != "matched":
         return None
     if plan.dtype != "float64":
@@ -229,6 +258,12 @@ def decline_common(problem: Problem, plan: Plan, library: str) -> str | None:
     if norm is not None and norm.sees_time:
         return f"the norm {plan.norm!r} sees a_t, which diffrax does not integrate, so its steps cannot be matched"
     return None
+
+
+def direct_settings(rtol: float, atol: float, how: str) -> dict[str, Any]:
+    """Return the settings of a backward pass that solves nothing: the gradient `direct`."""
+    none = dict.fromkeys(("solver", "norm", "first_step", "error_estimate", "ends", "breakpoints", "across"), "none")
+    return {**none, "rtol": rtol, "atol": atol, "through_steps": how}
 
 
 def pieces(problem: Problem) -> list[tuple[float, float, float, float]]:

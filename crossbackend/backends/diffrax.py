@@ -21,6 +21,7 @@ from crossbackend.backends.contract import (
     Settings,
     by_name,
     decline_common,
+    direct_settings,
     failed,
     max_abs,
     pieces,
@@ -28,7 +29,7 @@ from crossbackend.backends.contract import (
     reconstruction,
 )
 from crossbackend.backends.diffrax_data import as_integers
-from crossbackend.backends.diffrax_recording import Eyes, Watched, bits, controllers, flat
+from crossbackend.backends.diffrax_recording import Eyes, Watched, bits, controllers, flat, telling
 from crossbackend.backends.diffrax_through_steps import through_steps
 from crossbackend.backends.diffrax_training import DiffraxStepper
 from crossbackend.backends.training import Optimiser, Stepper
@@ -38,6 +39,9 @@ from crossbackend.problem import Problem
 from crossbackend.ratios import Meter
 from crossbackend.record import MAX_STEPS, Gradient, Outcome, Status
 from crossbackend.snapping import snap
+
+DIRECT_MAX_STEPS = 4096
+"""diffrax's own default, which the gradient `direct` keeps: it stores checkpoints in proportion to its root."""
 
 
 class DiffraxCompiled:
@@ -55,14 +59,15 @@ class DiffraxCompiled:
             self.flags = self.bound.field_leaves()
         self.used_names = tuple(n for n, flag in zip(self.bound.names, self.flags, strict=True) if flag)
         self.norm = plan_norm(problem, plan)
-        self.matched = plan.stepping == "matched"
+        self.matched, self.direct = plan.stepping == "matched", plan.gradient == "direct"
+        self.max_steps = DIRECT_MAX_STEPS if self.direct else MAX_STEPS
         self.chained = self.matched and bool(problem.inner_breakpoints())
         times = sorted({*problem.ts, *problem.inner_breakpoints()}) if self.chained else list(problem.ts)
         self.measured = self.norm or norms.NAMED["pooled-seminorm" if plan.norm == "seminorm" else "pooled"]
         with self.context():
             y0 = self.bound.initial(self.bound.params, self.bound.data)
             self.layout = tree.Layout(tree.map_leaves(ops.to_numpy, y0))
-            self.watched = Watched(times, self._meters())
+            self.watched = Watched(times, self._meters(), DIRECT_MAX_STEPS if self.direct else None)
             self._programs(ops.jit)
         self.compile_s = time.perf_counter() - started
         self._compiled: Any = None
@@ -184,19 +189,25 @@ class DiffraxCompiled:
 
         notes = (None, None) if eyes is None else eyes.controllers
         forward = self._controller(self.forward_norm(), rtol, atol, notes[0])
-        norm = self.backward_norm()
-        # Untouched, BacksolveAdjoint takes the forward controller for the backward solve.
-        touched = norm is not None or eyes is not None
-        options = {"stepsize_controller": self._controller(norm, rtol, atol, notes[1])} if touched else {}
+        adjoint = self._adjoint(rtol, atol, notes[1])
         saveat = diffrax.SaveAt(t0=True, ts=ts) if ts is not None else diffrax.SaveAt(t1=True)
         integers, floats = (None, lambda _: data) if data is self.bound.data else as_integers(data)
         solution = diffrax.diffeqsolve(
             diffrax.ODETerm(partial(self._field, data_of=floats, eyes=eyes)), diffrax.Dopri5(), t0, t1, None, y0,
             (*args, integers),
-            saveat=saveat, stepsize_controller=forward, adjoint=diffrax.BacksolveAdjoint(**options),
-            max_steps=MAX_STEPS,
+            saveat=saveat, stepsize_controller=forward, adjoint=adjoint, max_steps=self.max_steps,
         )  # fmt: skip
         return solution.ys
+
+    def _adjoint(self, rtol: Any, atol: Any, watching: Any) -> Any:
+        import diffrax
+
+        if self.direct:
+            return diffrax.RecursiveCheckpointAdjoint()
+        norm = self.backward_norm()
+        if norm is None and watching is None:  # untouched, it takes the forward controller for the backward solve
+            return diffrax.BacksolveAdjoint()
+        return diffrax.BacksolveAdjoint(stepsize_controller=self._controller(norm, rtol, atol, watching))
 
     def _field(self, t: Any, y: Any, args: Any, *, data_of: Callable[[Any], Any], eyes: Any) -> Any:
         import jax.numpy as jnp
@@ -207,6 +218,8 @@ class DiffraxCompiled:
         dy = self.bound.field(t, y, self._merge(self.bound.params, used), data_of(integers))
         if eyes is not None and eyes.field is not None:
             eyes.field(t, y, dy)
+        if eyes is not None and eyes.pulled is not None:
+            dy = eyes.pulled(t, dy)
         return dy
 
     def _eyes(self) -> Eyes:
@@ -218,11 +231,13 @@ class DiffraxCompiled:
             leaves = [jnp.max(jnp.abs(leaf)) for leaf in tree.values(y) if leaf.size]
             y_max = jnp.max(jnp.stack(leaves))
             finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in tree.values(dy)]))
-            jax.debug.callback(self.watched.field, *bits((t, y_max)), finite)
+            note = self.watched.forward_or_again if self.direct else self.watched.field
+            jax.debug.callback(note, *bits((t, y_max)), finite)
 
         watching = controllers().Watching
         forward = partial(watching, note=self.watched.forward_step, look=self._look_forward)
-        return Eyes(look, (forward, partial(watching, note=self.watched.backward_step, look=self._look_backward)))
+        backward = partial(watching, note=self.watched.backward_step, look=self._look_backward)
+        return Eyes(look, (forward, backward), telling(self.watched.pulled) if self.direct else None)
 
     def _solve_chain(self, y0: Any, used: Any, data: Any, rtol: Any, atol: Any, eyes: Any) -> Any:
         """Chain one-interval solves by `lax.scan`, split at outputs and breakpoints."""
@@ -350,11 +365,14 @@ class DiffraxCompiled:
             "ratio_snapped": self.matched,
             "ends": "clipped to the interval",
             "breakpoints": ("chain of solves" if self.chained else "jump_ts") if inner else "none",
-            "max_steps": MAX_STEPS,
+            "max_steps": self.max_steps,
         }
         norm = self.measured
         forward = {**common, "norm": norm.forward().describe()}
         forward["outputs"] = "one solve per piece" if self.chained else "dense output"
+        if self.direct:
+            how = "RecursiveCheckpointAdjoint, as many checkpoints as it chooses for max_steps"
+            return {"forward": forward, "backward": direct_settings(rtol, atol, how)}
         backward = {**common, "norm": norm.describe(), "across": norm.across_blocks}
         return {"forward": forward, "backward": {**backward, "outputs": "restart at every output", "a_t": False}}
 
@@ -386,11 +404,30 @@ class DiffraxBackend:
 
             if not any(device.platform in ("gpu", "cuda") for device in jax.devices()):
                 return "no CUDA device is available to JAX"
-        return decline_common(problem, plan, "jax")
+        return decline_common(problem, plan, "jax", ("backsolve", "direct"))
 
     def compile(self, problem: Problem, plan: Plan) -> DiffraxCompiled:
         """Make the jitted functions; the first solve and the first record compile them."""
         return DiffraxCompiled(problem, plan)
+
+    @contextmanager
+    def device_memory(self, plan: Plan) -> Iterator[Callable[[], int | None] | None]:
+        """Watch the most that JAX holds on the GPU: None where an earlier call of the process held more.
+
+        JAX keeps the highest mark of the whole process (`Device.memory_stats`) and has no way to set it back.
+        """
+        if plan.device != "cuda":
+            yield None
+            return
+        import jax
+
+        device = jax.devices("gpu")[0]
+
+        def peak() -> int:
+            return int((device.memory_stats() or {}).get("peak_bytes_in_use", 0))
+
+        before = peak()
+        yield lambda: now if (now := peak()) > before else None
 
     def stepper(self, problem: Problem, plan: Plan, optimiser: Optimiser) -> Stepper:
         """Return what trains the problem's parameters."""

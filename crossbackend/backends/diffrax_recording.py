@@ -110,10 +110,36 @@ def controllers() -> SimpleNamespace:
 
 @dataclass(frozen=True)
 class Eyes:
-    """How a program that counts sees: `field(t, y, dy)` at every evaluation or none, a wrapper for each controller."""
+    """How a program that counts sees: `field(t, y, dy)` at every evaluation or none, a wrapper for each controller.
+
+    `pulled(t, dy)`, or none, returns dy and is told when the gradient comes back through it.
+    """
 
     field: Callable[[Any, Any, Any], None] | None
     controllers: tuple[Callable[[Any], Any], Callable[[Any], Any]]
+    pulled: Callable[[Any, Any], Any] | None = None
+
+
+def telling(tell: Callable[[Any, Any], None]) -> Callable[[Any, Any], Any]:
+    """Return a function (t, dy) -> dy that calls `tell(t, finite)` on the host for every cotangent of dy."""
+    import jax
+    import jax.numpy as jnp
+
+    @jax.custom_vjp
+    def same(t: Any, dy: Any) -> Any:
+        del t
+        return dy
+
+    def forward(t: Any, dy: Any) -> tuple[Any, Any]:
+        return dy, t
+
+    def backward(t: Any, cotangent: Any) -> tuple[Any, Any]:
+        finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in tree.values(cotangent)]))
+        jax.debug.callback(tell, *bits([t]), finite)
+        return jnp.zeros_like(t), cotangent
+
+    same.defvjp(forward, backward)
+    return same
 
 
 class Watched:
@@ -127,16 +153,18 @@ class Watched:
         Stored times, increasing.
     meters : tuple of Meter
         Of the forward and of the backward pass.
+    max_steps : int, optional
+        Attempts allowed: see `Watch`.
     """
 
-    def __init__(self, times: list[float], meters: tuple[Meter, Meter]) -> None:
-        self.times, self.meters = times, meters
+    def __init__(self, times: list[float], meters: tuple[Meter, Meter], max_steps: int | None = None) -> None:
+        self.times, self.meters, self.max_steps = times, meters, max_steps
         self.reset(0.0)
 
     def reset(self, y0_max: float) -> None:
         """Forget everything and begin a forward pass."""
         span = (self.times[0], self.times[-1])
-        self.forward, self.backward = Watch(y0_max, span), Watch(y0_max, span)
+        self.forward, self.backward = (Watch(y0_max, span, self.max_steps) for _ in range(2))
         self.now = self.forward
         self.targets = self.times[-2::-1]
         self.back: dict[float, np.ndarray] = {}
@@ -146,9 +174,22 @@ class Watched:
         """Note one evaluation."""
         self.now.field(float(floats(t)), float(floats(y_max)), bool(finite))
 
+    def forward_or_again(self, t: Any, y_max: Any, finite: Any) -> None:
+        """Note one evaluation of the forward pass, or one that the way back through its steps makes again."""
+        if self.now is self.forward:
+            self.field(t, y_max, finite)
+        else:
+            self.backward.parts["recomputed"] += 1
+
+    def pulled(self, t: Any, finite: Any) -> None:
+        """Note that the gradient came back through one evaluation."""
+        self.backward.field(float(floats(t)), 0.0, bool(finite))
+
     def forward_step(self, accepted: Any, t0: Any, t1: Any, ratio: Any, numbers: Any, *y1: Any) -> None:
-        """Note an attempt of the forward pass."""
+        """Note an attempt of the forward pass; the way back through its steps, which makes them again, is no attempt."""
         del y1
+        if self.now is not self.forward:
+            return
         seen = self.meters[0].seen(float(floats(ratio)), floats(numbers))
         self._step(self.forward, float(floats(t0)), float(floats(t1)), bool(accepted), seen)
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from crossbackend import norms, ratios
 from crossbackend.augmented import ENGINES, Augmented
+from crossbackend.backends import scipy_along
 from crossbackend.backends.contract import (
     Settings,
     SolveStopped,
@@ -23,6 +24,7 @@ from crossbackend.backends.contract import (
     plan_norm,
     reconstruction,
 )
+from crossbackend.backends.scipy_along import AlongSolve
 from crossbackend.backends.scipy_gradient import Solve
 from crossbackend.backends.scipy_solver import Look, MatchedRK45, NormFunction, NormRK45, SolveFailed
 from crossbackend.errors import Mistake, UserError
@@ -37,13 +39,17 @@ class ScipyCompiled:
     def __init__(self, problem: Problem, plan: Plan, engine: str) -> None:
         started = time.perf_counter()
         self.problem, self.plan = problem, plan
+        self.along = plan.gradient in scipy_along.GRADIENTS
         self.norm = plan_norm(problem, plan) or norms.NAMED["pooled-seminorm" if plan.norm == "seminorm" else "pooled"]
         self.own = plan_norm(problem, plan) is None
-        self.system = Augmented(problem, engine, with_time=self.norm.sees_time)
+        self.backward_norm = scipy_along.backward_norm(plan_norm(problem, plan)) if self.along else self.norm
+        functions = scipy_along.BACKWARD[plan.gradient] if self.along else ("adjoint",)
+        self.system = Augmented(problem, engine, with_time=self.backward_norm.sees_time, backward=functions)
         self.matched = plan.stepping == "matched"
         self.chained = self.matched and bool(problem.inner_breakpoints())
         self.method = MatchedRK45 if self.matched else NormRK45
-        self.params_size = self.system.size - 2 * self.system.layout.size - self.norm.sees_time
+        self.params_size = self.system.size - 2 * self.system.layout.size - self.backward_norm.sees_time
+        self.params_norm = scipy_along.params_norm(self)
         self.norm_functions = self._norm_functions()
         self.compile_s = time.perf_counter() - started
 
@@ -53,12 +59,16 @@ class ScipyCompiled:
         build = norms.flat
         own = {"snapped": self.matched, "integrals": integrals}
         # Pooled over all of z, and rms y forward, are what RK45 computes itself: then it is left alone.
-        backward = None if self.own and self.plan.norm == "default" else build(self.norm, shapes, **own)
+        if self.along:
+            shapes = {name: shape for name, shape in shapes.items() if name.split("/", 1)[0] == "a_y"}
+        backward = None if self.own and self.plan.norm == "default" else build(self.backward_norm, shapes, **own)
         forward = None if self.own else build(self.norm.forward(), states, **own)
         return {"forward": forward, "backward": backward}
 
     def look(self, which: str) -> Look:
         """Return what takes the error of an attempt apart by blocks: see `ratios`."""
+        if self.along and which == "backward":
+            return scipy_along.look(self)
         shapes = dict(self.system.shapes)
         if which == "forward":
             shapes = {name: shape for name, shape in shapes.items() if name.split("/", 1)[0] == "y"}
@@ -81,17 +91,20 @@ class ScipyCompiled:
         start = 2 * self.system.layout.size
         return z[start : start + self.params_size].copy()
 
+    def _solve(self, rtol: float, atol: float, *, watched: bool) -> Solve:
+        return (AlongSolve if self.along else Solve)(self, rtol, atol, watched=watched)
+
     def solve(self, rtol: float, atol: float) -> Gradient:
         """Run bare; raises RuntimeError where SciPy gives up."""
         with np.errstate(all="ignore"):
             try:
-                return Solve(self, rtol, atol, watched=False).run()
+                return self._solve(rtol, atol, watched=False).run()
             except SolveFailed as error:
                 raise RuntimeError(f"RK45: {error}") from error
 
     def record(self, rtol: float, atol: float) -> Outcome:
         """Run once, counted."""
-        solve = Solve(self, rtol, atol, watched=True)
+        solve = self._solve(rtol, atol, watched=True)
         words = ""
         with np.errstate(all="ignore"):
             try:
@@ -147,6 +160,8 @@ class ScipyCompiled:
             "engine": self.system.engine,
         }
         forward = {**common, "norm": self.norm.forward().describe()}
+        if self.along:
+            return {"forward": forward, "backward": scipy_along.settings(common, self)}
         backward = {
             **common,
             "norm": self.norm.describe(),
@@ -196,7 +211,9 @@ class ScipyBackend:
             return "SciPy integrates in float64 alone"
         if plan.device != "cpu":
             return "SciPy runs on the CPU alone"
-        return decline_common(problem, plan, "torch" if self._engine(problem) == "torch" else "jax")
+        library = "torch" if self._engine(problem) == "torch" else "jax"
+        common = decline_common(problem, plan, library, ("backsolve", *scipy_along.GRADIENTS))
+        return common or scipy_along.declines(problem, plan)
 
     def compile(self, problem: Problem, plan: Plan) -> ScipyCompiled:
         """Trace, print and bind the problem's functions."""

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.integrate import RK45
 
 from crossbackend.backends.contract import Watch
+from crossbackend.hairer import first_step
 
 Function = Callable[[float, np.ndarray], np.ndarray]
 NormFunction = Callable[[np.ndarray], float]
@@ -69,9 +70,13 @@ class NormRK45(RK45):
         else:
             self.error = self.block_norm(self._estimate_error(K, h) / scale)
         if self.watch is not None:
-            seen = {} if self.look is None else self.look(self._estimate_error(K, h) / scale, self.error, self.y)
+            seen = {} if self.look is None else self.look(self._error_seen(K, h, scale), self.error, self.y)
             self.watch.step(float(self.t), float(self.t + h), bool(self.error < 1), seen)
         return self.error
+
+    def _error_seen(self, K: np.ndarray, h: float, scale: np.ndarray) -> np.ndarray:
+        """Return what `look` is given: the error of an attempt over its scale."""
+        return self._estimate_error(K, h) / scale
 
 
 class MatchedRK45(NormRK45):
@@ -89,32 +94,6 @@ class MatchedRK45(NormRK45):
             factor = 10.0 if self.error == 0 else min(10.0, max(1.0, 0.9 * self.error**-0.2))
             self.h_abs = abs(self.h_previous) * factor
         return ok, message
-
-
-def first_step(
-    fun: Function,
-    t0: float,
-    y0: np.ndarray,
-    f0: np.ndarray,
-    direction: float,
-    rtol: float,
-    atol: float,
-    norm: NormFunction,
-    length: float,
-) -> float:
-    """Return Hairer's first step under a norm (Hairer, Norsett, Wanner, *Solving ODEs I*, section II.4).
-
-    With `length` the interval's it is SciPy's own choice, which is clipped to the interval; with infinity it is
-    torchdiffeq's.
-    """
-    scale = atol + np.abs(y0) * rtol
-    d0, d1 = norm(y0 / scale), norm(f0 / scale)
-    h0 = 1e-6 if d0 < 1e-5 or d1 < 1e-5 else 0.01 * d0 / d1
-    h0 = min(h0, length)
-    d2 = norm((fun(t0 + direction * h0, y0 + direction * h0 * f0) - f0) / scale) / h0
-    largest = max(d1, d2)
-    h1 = max(1e-6, h0 * 1e-3) if largest <= 1e-15 else (0.01 / largest) ** 0.2
-    return min(100 * h0, h1, length)
 
 
 def advance(

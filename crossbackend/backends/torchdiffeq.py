@@ -7,8 +7,10 @@ when the field depends on t; the solver steps past the last output time and inte
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +23,7 @@ from crossbackend.backends.contract import (
     SolveStopped,
     by_name,
     decline_common,
+    direct_settings,
     failed,
     max_abs,
     pieces,
@@ -31,6 +34,7 @@ from crossbackend.backends.torchdiffeq_recording import Field, Watched, WatchedF
 from crossbackend.backends.torchdiffeq_training import TorchStepper
 from crossbackend.backends.training import Optimiser, Stepper
 from crossbackend.bound import Bound
+from crossbackend.hairer import first_step
 from crossbackend.norms import Norm
 from crossbackend.plan import Plan
 from crossbackend.problem import Problem
@@ -61,7 +65,8 @@ class TorchCompiled:
         self.measured = self.norm or replace(OWN[plan.norm], per_entry=not self.is_array)
         self.matched = plan.stepping == "matched"
         self.chained = self.matched and bool(problem.inner_breakpoints())
-        self.call = self._odeint_adjoint
+        self.direct = plan.gradient == "direct"
+        self.call = self._odeint if self.direct else self._odeint_adjoint
         self.compile_s = time.perf_counter() - started
 
     def _initial(self) -> Any:
@@ -150,6 +155,39 @@ class TorchCompiled:
             field, y0, ts, rtol=rtol, atol=atol, method="dopri5", options=options,
             adjoint_options=adjoint_options, adjoint_params=self.used,
         )  # fmt: skip
+
+    def _odeint(self, field: Field, y0: Any, ts: Any, rtol: float, atol: float) -> Any:
+        """Solve by `odeint`, whose steps autograd goes back through: the gradient `direct`."""
+        from torchdiffeq import odeint
+
+        options, _ = field.heard(*self.options(ts))
+        if self.matched and self.plan.first_step is None:
+            # The library differentiates the first step that it chooses; diffrax does not.
+            options["first_step"] = self._first_step(field, y0, ts, rtol, atol)
+        return odeint(field, y0, ts, rtol=rtol, atol=atol, method="dopri5", options=options)
+
+    def _first_step(self, field: Field, y0: Any, ts: Any, rtol: float, atol: float) -> float:
+        """Return Hairer's first step from ts[0] under the plan's norm, a number."""
+        import torch
+
+        norm = self.forward_norm()
+        assert norm is not None
+
+        def measure(flat: np.ndarray) -> float:
+            return float(norm(self._state_of(flat)))
+
+        def slope(t: float, y: np.ndarray) -> np.ndarray:
+            return flat(field(self.times(t), self._state_of(y)))
+
+        with torch.no_grad():
+            t0, start = float(ts[0]), flat(y0)
+            return first_step(slope, t0, start, slope(t0, start), 1.0, rtol, atol, measure, math.inf)
+
+    def _state_of(self, vector: np.ndarray) -> Any:
+        """Return a flat vector as torchdiffeq's state."""
+        parts = tree.values(self.layout.unravel(vector))
+        tensors = tuple(self.bound.convert(np.asarray(part)) for part in parts)
+        return tensors[0] if self.is_array else tensors
 
     def integrate(self, make: Callable[..., Field], y0: Any, rtol: float, atol: float) -> tuple[Any, dict[float, Any]]:
         """Return ys, leading axis len(ts), and, of a chain of solves, the state by stored time."""
@@ -257,6 +295,8 @@ class TorchCompiled:
         norm = self.measured
         forward = {**common, "norm": norm.forward().describe()}
         forward["outputs"] = "one solve per piece" if self.chained else "dense output"
+        if self.direct:
+            return {"forward": forward, "backward": direct_settings(rtol, atol, "autograd, every step's graph kept")}
         backward = {**common, "norm": norm.describe(), "across": norm.across_blocks}
         return {"forward": forward, "backward": {**backward, "outputs": "restart at every output", "a_t": True}}
 
@@ -295,7 +335,18 @@ class TorchdiffeqBackend:
 
             if not torch.cuda.is_available():
                 return "no CUDA device is available to torch"
-        return decline_common(problem, plan, "torch")
+        return decline_common(problem, plan, "torch", ("backsolve", "direct"))
+
+    @contextmanager
+    def device_memory(self, plan: Plan) -> Iterator[Callable[[], int | None] | None]:
+        """Watch the most that torch's allocator holds on the GPU."""
+        if plan.device != "cuda":
+            yield None
+            return
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+        yield lambda: int(torch.cuda.max_memory_allocated())
 
     def stepper(self, problem: Problem, plan: Plan, optimiser: Optimiser) -> Stepper:
         """Return what trains the problem's parameters."""

@@ -51,8 +51,23 @@ class WatchedField(Field):
         dy = super().__call__(t, y)
         state, slope = flat(y), flat(dy)
         self.watched.now.field(float(t.detach()), max_abs(state), bool(np.isfinite(slope).all()))
+        if self.of.direct:
+            self._count_pull(float(t.detach()), max_abs(state), dy)
         self.watched.dense.stage(slope)
         return dy
+
+    def _count_pull(self, t: float, y_max: float, dy: Any) -> None:
+        """Have autograd tell when it comes back through this evaluation: once, whatever the entries of the state."""
+        told: list[bool] = []
+
+        def hook(gradient: Any) -> None:
+            if not told:
+                told.append(True)
+                self.watched.backward.field(t, y_max, bool(gradient.isfinite().all()))
+
+        for part in dy if isinstance(dy, tuple) else (dy,):
+            if part.requires_grad:
+                part.register_hook(hook)
 
     def heard(self, options: Options, adjoint_options: Options | None) -> tuple[Options, Options | None]:
         """Return the options with norms that give the same numbers and keep what they were given.
@@ -74,12 +89,12 @@ class WatchedField(Field):
     def callback_accept_step(self, t0: Any, y0: Any, dt: Any) -> None:
         """Note an accepted forward step."""
         del y0
-        self.watched.forward.step(float(t0), float(t0 + dt), True, self.watched.last())
+        self.watched.forward.step(*_ends(t0, dt), True, self.watched.last())
 
     def callback_reject_step(self, t0: Any, y0: Any, dt: Any) -> None:
         """Note a rejected forward step."""
         del y0
-        self.watched.forward.step(float(t0), float(t0 + dt), False, self.watched.last())
+        self.watched.forward.step(*_ends(t0, dt), False, self.watched.last())
 
     def callback_step_adjoint(self, t0: Any, y0: Any, dt: Any) -> None:
         """Note that an attempt begins."""
@@ -96,6 +111,11 @@ class WatchedField(Field):
         seen = {**self.watched.last(), "rms_a_y": float(rms(flat(y0[2])))}
         self.watched.backward.step(float(t0), float(t0 - dt), False, seen)
         self.watched.dense.reject()
+
+
+def _ends(t0: Any, dt: Any) -> tuple[float, float]:
+    """Return the ends of a step, off the graph: autograd goes through a first step that the library has chosen."""
+    return float(t0.detach()), float((t0 + dt).detach())
 
 
 def library_state_norm(state: Any) -> Any:
@@ -178,7 +198,7 @@ class Watched:
         """Return what the norm was last given, as the numbers of one attempt."""
         assert self._last is not None
         meter, value, numbers = self._last
-        return meter.seen(float(value), numbers.detach().cpu().numpy())
+        return meter.seen(float(getattr(value, "data", value)), numbers.detach().cpu().numpy())
 
     def backward_step(self, t0: float, t1: float, y0: np.ndarray, seen: dict[str, float]) -> None:
         """Note an accepted step of the backward pass."""

@@ -20,8 +20,8 @@ def asleep(record: Record) -> bool:
 
 
 def taken_apart(plan: Plan, usual: Mapping[tuple[str, ...], float]) -> bool:
-    """Whether a plan's error is taken apart: native SciPy, at the rtol that stands for its sweep."""
-    native = plan.backend.partition(":")[0] == "scipy" and plan.stepping == "native"
+    """Whether a plan's error is taken apart: native SciPy's backsolve, at the rtol that stands for its sweep."""
+    native = plan.backend.partition(":")[0] == "scipy" and plan.stepping == "native" and plan.gradient == "backsolve"
     return native and usual.get(plan.sweep_key) == plan.rtol
 
 

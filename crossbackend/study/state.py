@@ -110,7 +110,9 @@ class Study:
         record = self.records[digest]
         record.message, record.machine = timed.message, timed.machine
         if timed.time is not None:
-            record.time, record.peak_memory_bytes = timed.time, timed.peak_memory_bytes
+            record.time = timed.time
+            for name, size in timed.memory.items():
+                setattr(record, name, size)
         self._store(record)
 
     def timed(self, digest: str, timed: Timed) -> None:

@@ -14,8 +14,8 @@ from crossbackend.study.bench import Bench
 from crossbackend.study.cells import Cell
 from crossbackend.study.pool import Failed
 
-CHEAP = 0.1
-"""A call that takes less than this share of `Options.seconds` is made once more before it counts."""
+UNCOUNTED_S = 1.0
+"""The first call of a cell measures its memory, which takes a little time itself: it counts where it took longer."""
 
 Warmed = Mapping[tuple[str, ...], Mapping[str, float]]
 """Seconds of compiling and of the first call, by sweep."""
@@ -29,7 +29,8 @@ class Timed:
     ----------
     time : dict or None
         The record's `time`, seconds; None where it could not be timed.
-    peak_memory_bytes : int or None
+    memory : dict
+        `peak_memory_bytes`, `memory_rise_bytes`, `device_memory_bytes`: see `Record`; None where not known.
     message : str
         Why it was not timed.
     machine : dict
@@ -37,7 +38,7 @@ class Timed:
     """
 
     time: dict[str, Any] | None = None
-    peak_memory_bytes: int | None = None
+    memory: dict[str, int | None] = field(default_factory=dict)
     message: str = ""
     machine: dict[str, Any] = field(default_factory=machine.facts)
 
@@ -66,33 +67,39 @@ def time_in_turns(bench: Bench, group: Sequence[Cell], warmed: Warmed) -> dict[s
     """
     options = bench.options
     spent: dict[str, list[float]] = {cell.digest: [] for cell in group}
-    peaks: dict[str, int] = {}
+    memory: dict[str, dict[str, int | None]] = {cell.digest: {} for cell in group}
     lost: dict[str, Timed] = {}
     waiting = list(group)
     first = True
     while waiting:
         for cell in list(waiting):
             try:
-                found = bench.workers[cell.plan.backend].ask(cell.problem, "time", plan=cell.plan)
+                found = bench.workers[cell.plan.backend].ask(cell.problem, "time", plan=cell.plan, memory=first)
             except (Failed, UserError) as error:
                 waiting.remove(cell)
                 lost[cell.digest] = Timed.not_timed(error)
                 continue
-            if first and found["seconds"] < CHEAP * options.seconds:
+            seconds = found.pop("seconds")
+            memory[cell.digest] = _larger(memory[cell.digest], found)
+            if first and seconds < UNCOUNTED_S:
                 continue
             times = spent[cell.digest]
-            times.append(found["seconds"])
-            if found["peak_memory_bytes"] is not None:
-                peaks[cell.digest] = max(peaks.get(cell.digest, 0), found["peak_memory_bytes"])
+            times.append(seconds)
             if len(times) >= options.repeats or sum(times) >= options.seconds:
                 waiting.remove(cell)
         first = False
     done = {
-        cell.digest: Timed(statistics(spent[cell.digest], warmed[cell.plan.sweep_key]), peaks.get(cell.digest))
+        cell.digest: Timed(statistics(spent[cell.digest], warmed[cell.plan.sweep_key]), memory[cell.digest])
         for cell in group
         if cell.digest not in lost
     }
     return done | lost
+
+
+def _larger(known: Mapping[str, int | None], found: Mapping[str, int | None]) -> dict[str, int | None]:
+    """Return the largest of every kind of memory that was measured at all."""
+    names = dict.fromkeys([*known, *found])
+    return {name: max((m[name] for m in (known, found) if m.get(name) is not None), default=None) for name in names}  # type: ignore[type-var]
 
 
 def statistics(times: list[float], warmed: Mapping[str, float]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import IO, Any
 
@@ -129,17 +130,33 @@ class Worker:
             self.warmed[plan.sweep_key] = {"compile_s": compiled.compile_s, "first_s": first}
         return self.warmed[plan.sweep_key]
 
-    def time(self, key: str, plan: Plan) -> dict[str, Any]:
-        """Run the bare plan once more; return its seconds and the peak memory meanwhile."""
+    def time(self, key: str, plan: Plan, *, memory: bool = False) -> dict[str, Any]:
+        """Run the bare plan once more; return its seconds and the peak memory meanwhile.
+
+        With `memory`, also by how much it rose above what the process held: freed memory is given back first, so that
+        the call has to ask for all that it needs, which takes a few milliseconds of its time.
+        """
         self.warm(key, plan)  # a worker that has taken another's place is cold
-        compiled = self.bare[plan.sweep_key]
-        helpers = getattr(registry.get(plan.backend), "processes", tuple)()
+        compiled, backend = self.bare[plan.sweep_key], registry.get(plan.backend)
+        helpers = getattr(backend, "processes", tuple)()
+        if memory:
+            machine.give_back_memory()
         known = machine.reset_peak_memory(helpers)
-        before = compiled.compile_s
-        started = time.perf_counter()
-        compiled.solve(plan.rtol, plan.atol)
-        seconds = time.perf_counter() - started - (compiled.compile_s - before)  # 0, but for a program started anew
-        return {"seconds": seconds, "peak_memory_bytes": machine.peak_memory_bytes(helpers) if known else None}
+        held = machine.peak_memory_bytes(helpers) if known else None
+        watch: Any = getattr(backend, "device_memory", None)
+        on_device = watch(plan) if memory and watch is not None else nullcontext()
+        with on_device as device:
+            before = compiled.compile_s
+            started = time.perf_counter()
+            compiled.solve(plan.rtol, plan.atol)
+            # Compiling takes time here only where a program was started anew.
+            seconds = time.perf_counter() - started - (compiled.compile_s - before)
+        peak = machine.peak_memory_bytes(helpers) if known else None
+        found = {"seconds": seconds, "peak_memory_bytes": peak}
+        if memory:
+            rise = None if peak is None or held is None else max(peak - held, 0)
+            found |= {"memory_rise_bytes": rise, "device_memory_bytes": device() if device else None}
+        return found
 
     def reference(self, key: str, seeds: int = 0) -> Any:
         """Return the reference gradient, its arrays, and the problem's card; with seeds, the quick one."""
