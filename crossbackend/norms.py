@@ -126,6 +126,8 @@ NAMED: dict[str, Norm] = {
         Norm("pooled-seminorm", "pooled", _SEMI),
     )
 }
+OF_BACKSOLVE = ("seminorm", *NAMED)
+"""Norms that differ from `default` in what they make of backsolve's blocks: no other gradient tells them apart."""
 MATCHED = {"default": "mixed", "seminorm": "mixed-seminorm"}
 """What the native names mean under matched stepping."""
 

@@ -140,22 +140,33 @@ def _unknown(where: str, got: Sequence[str], known: Sequence[str]) -> list[Mista
 def plans(problem: Problem, choice: Choice) -> list[Plan]:
     """Return the cells of one problem, each once: sweeps of rtol inside, backends outside.
 
-    A norm that only another problem defines is left out.
+    A norm that only another problem defines is left out. So is one that another gradient than backsolve could not tell
+    from `default`, where `default` is there too.
     """
     rtols = choice.rtols or problem.tolerances
+    pairs = [
+        (gradient, *split_norm(norm))
+        for gradient in choice.gradients
+        for norm in choice.norms
+        if not (gradient != "backsolve" and "default" in choice.norms and _default_again(norm, problem))
+    ]
     found = [
         Plan(
             problem.name, backend, norm, stepping, float(rtol), atol_of(rtol, choice.atol_factor),
             gradient, choice.dtype or problem.dtype, choice.device, choice.first_step,
         )
         for backend in choice.backends
-        for gradient in choice.gradients
-        for norm, only in map(split_norm, choice.norms)
+        for gradient, norm, only in pairs
         for stepping in choice.steppings
         if only in (None, stepping) and (norm in norms.names() or norm in problem.norms)
         for rtol in rtols
     ]  # fmt: skip
     return list(dict.fromkeys(found))
+
+
+def _default_again(norm: str, problem: Problem) -> bool:
+    name, _ = split_norm(norm)
+    return name in norms.OF_BACKSOLVE and name not in problem.norms
 
 
 def atol_of(rtol: float, factor: float) -> float:

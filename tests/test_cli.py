@@ -133,6 +133,7 @@ class TestMistakes:
             (["--backend", "scipy:tensorflow"], r"backend: got 'scipy:tensorflow', expected scipy:ENGINE with one of"),
             (["--backend", "diffrax:jax"], r"backend: got 'diffrax:jax', expected 'diffrax', which has no engines"),
             (["--norm", "seminrom"], r"--norm: got 'seminrom', expected one of .*Did you mean 'seminorm'\?"),
+            (["--gradient", "quadratur"], r"--gradient: got 'quadratur', expected one of .*mean 'quadrature'\?"),
             (["--stepping", "mached"], r"--stepping: got 'mached', expected one of native, matched\. Did you mean"),
             (["--rtol", "0"], r"--rtol: got 0, expected a number between 0 and 1\. Write for example --rtol 1e-6\."),
             (["--rtol", "-1"], r"--rtol: got -1, expected"),
@@ -267,7 +268,8 @@ class TestStored:
         code, out, err = call(capsys, "explain", run, "p", "--json")
         assert (code, err) == (0, "")
         assert set(json.loads(out)) == {
-            "problem", "reference", "rejections", "splits", "speedups", "savings", "flags", "settings_differ",
+            "problem", "reference", "rejections", "splits", "speedups", "gradients", "savings", "flags",
+            "settings_differ",
         }  # fmt: skip
 
     def test_advise(self, capsys, run):

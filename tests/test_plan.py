@@ -51,6 +51,31 @@ def test_a_norm_for_one_stepping():
     ]  # fmt: skip
 
 
+def test_a_gradient_is_a_sweep_of_its_own():
+    choice = Choice(("a",), ("default",), ("native",), (1e-4, 1e-6), gradients=("backsolve", "direct"))
+    found = plans(problem(), choice)
+    assert [(p.gradient, p.rtol) for p in found] == [
+        ("backsolve", 1e-4), ("backsolve", 1e-6), ("direct", 1e-4), ("direct", 1e-6),
+    ]  # fmt: skip
+    assert [p.describe() for p in found[1:3]] == [
+        "p a default native rtol=1e-06",
+        "p a direct default native rtol=0.0001",
+    ]
+
+
+def test_only_backsolve_tells_the_norms_of_its_blocks_apart():
+    def cells(*norms, own=None):
+        choice = Choice(("a",), norms, ("native",), (1e-4,), gradients=("backsolve", "quadrature"))
+        return [(p.gradient, p.norm) for p in plans(problem(norms=own or {}), choice)]
+
+    both = [("backsolve", "default"), ("backsolve", "seminorm"), ("quadrature", "default")]
+    assert cells("default", "seminorm") == both
+    assert cells("default", "native:mixed") == [("backsolve", "default"), ("backsolve", "mixed"), both[-1]]
+    assert cells("seminorm") == [("backsolve", "seminorm"), ("quadrature", "seminorm")]  # declined, with the reason
+    light = {"light": {"y": 1, "a_y": 1, "a_params": 0.1}}
+    assert ("quadrature", "light") in cells("default", "light", own=light)
+
+
 def test_a_problems_own_norm_is_for_it_alone():
     own = problem(norms={"light": {"y": 1, "a_params": 0.1}})
     choice = Choice(("a",), ("light",), ("native",), (1e-4,))
@@ -81,6 +106,7 @@ def test_a_sweep_is_a_plan_without_its_tolerance():
         ({"backends": ("tensorflow",)}, r"--backend: got 'tensorflow', expected one of torchdiffeq, diffrax, scipy\.$"),
         ({"norms": ("semi-norm",)}, r"--norm: got 'semi-norm', expected one of .*\. Did you mean 'seminorm'\?"),
         ({"norms": ("natve:mixed",)}, r"--norm: got 'natve:mixed', expected one of"),
+        ({"gradients": ("quadratur",)}, r"--gradient: got 'quadratur', expected one of .*Did you mean 'quadrature'"),
         ({"steppings": ("mached",)}, r"--stepping: got 'mached', expected one of native, matched\. Did you mean 'mat"),
         ({"rtols": (0.0,)}, r"--rtol: got 0, expected a number between 0 and 1\. Write for example --rtol 1e-6\."),
         ({"rtols": (-1e-3,)}, r"--rtol: got -0.001, expected a number between 0 and 1\."),

@@ -37,8 +37,6 @@ from crossbackend.problem import Problem
 from crossbackend.record import MAX_STEPS, Gradient, Outcome, Status, Steps
 
 Settings = dict[str, dict[str, Any]]
-_OF_A_PARAMS = ("seminorm", *norms.NAMED)
-"""Norms that differ from `default` in what they make of the blocks of a backsolve."""
 THROUGH_STEPS = 64
 """Steps that a reference by differentiation through the steps takes at least."""
 _NOTHING: Mapping[str, float] = MappingProxyType({})
@@ -245,7 +243,7 @@ def decline_common(problem: Problem, plan: Plan, library: str, gradients: Sequen
     if missing:
         other = "jax" if library == "torch" else "torch"
         return f"{', '.join(missing)} given for {other} alone: add a {library!r} entry"
-    if plan.gradient != "backsolve" and plan.norm not in problem.norms and plan.norm in _OF_A_PARAMS:
+    if plan.gradient != "backsolve" and plan.norm not in problem.norms and plan.norm in norms.OF_BACKSOLVE:
         return (
             f"under {plan.gradient} no integral of the parameters is stepped, so {plan.norm!r} would be the norm "
             "default once more"

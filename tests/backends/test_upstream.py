@@ -59,6 +59,9 @@ BEHAVIOURS = {
     "torchdiffeq-steps-past-the-last-output-time": Behaviour(
         "torchdiffeq", {TORCHDIFFEQ: "docstring, options(), settings()"}
     ),
+    "torchdiffeq-differentiates-its-own-first-step": Behaviour(
+        "torchdiffeq", {TORCHDIFFEQ: "_odeint(), _first_step()", "docs/gradients.md": "direct"}
+    ),
     "diffrax-selects-no-first-step": Behaviour(
         "diffrax",
         {
@@ -417,6 +420,36 @@ def test_torchdiffeq_steps_past_the_last_output_time():
     )  # fmt: skip
     assert max(cut.forward_times) <= 1
     assert min(cut.times) >= 0
+
+
+@pins("torchdiffeq-differentiates-its-own-first-step")
+def test_torchdiffeq_differentiates_its_own_first_step():
+    import torch
+    from torchdiffeq import odeint
+
+    rate = torch.tensor(0.7, requires_grad=True, dtype=torch.float64)
+    steps = []
+
+    class Field(torch.nn.Module):
+        def forward(self, t, y):
+            return -rate * y * torch.sin(3 * t + 1)
+
+        def callback_accept_step(self, t, y, dt):
+            steps.append(dt)
+
+    def gradient(**options):
+        steps.clear()
+        ts, y0 = torch.tensor([0.0, 2.0], dtype=torch.float64), torch.tensor([1.0], dtype=torch.float64)
+        y = odeint(Field(), y0, ts, rtol=1e-4, atol=1e-6, method="dopri5", options=options)
+        return y[-1].item(), torch.autograd.grad(y[-1].sum(), rate)[0].item(), list(steps)
+
+    y, chosen, sizes = gradient()
+    assert sizes[0].requires_grad
+    assert not any(size.requires_grad for size in sizes[1:])
+    y_given, given, same = gradient(first_step=sizes[0].item())
+    assert [size.item() for size in same] == [size.item() for size in sizes]
+    assert y_given == y
+    assert 1e-4 < abs(chosen / given - 1) < 1e-2
 
 
 def diffrax_solve(field, ts, args, rtol, options=None):

@@ -64,6 +64,8 @@ def _do(order):
         log("pid", os.getpid())
     if order == "slow":
         time.sleep(0.2)
+    if order == "big":  # 64 MiB that are really written, and given back
+        np.ones(2**23).sum()
     if order.startswith("span"):  # `$STUB/spans` says when it ran, and under which process
         started = time.monotonic()
         time.sleep(0.05)

@@ -223,6 +223,17 @@ class TestTiming:
         assert record.time["first_s"] >= 0.2
         assert record.peak_memory_bytes is None or record.peak_memory_bytes > 2**20
 
+    def test_memory_is_what_a_call_asks_for_and_not_what_the_process_holds(self, lab):
+        lab.order("a", "solve:big")
+        lab.run(lab.problem(), backends=("a", "b"), timing=True, rtols=(1e-4,), repeats=2)
+        big, small = (next(r for r in lab.stored().records if r.backend == name) for name in "ab")
+        if big.memory_rise_bytes is None:
+            pytest.skip("the system does not say")
+        assert 60 * 2**20 < big.memory_rise_bytes < 72 * 2**20
+        assert small.memory_rise_bytes < 8 * 2**20
+        assert big.memory_rise_bytes < big.peak_memory_bytes
+        assert big.device_memory_bytes is None
+
     def test_matched_cells_have_no_time(self, lab):
         lab.run(lab.problem(), backends="a", timing=True, steppings=("native", "matched"), rtols=(1e-4,), repeats=1)
         assert {r.stepping: r.time is not None for r in lab.stored().records} == {"native": True, "matched": False}
