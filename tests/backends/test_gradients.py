@@ -1,10 +1,14 @@
 """Gradients other than backsolve: along the stored solution, and through the solver's own steps."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from crossbackend import load, registry
 from crossbackend.agreement import same_steps
+from crossbackend.backends.diffrax import DIRECT_MAX_STEPS
 from crossbackend.interpolating import Interpolating
 from crossbackend.plan import GRADIENTS, Plan
 from crossbackend.record import Status, from_outcome, gradient_difference, relative_error
@@ -138,6 +142,16 @@ def test_what_feeds_a_seminorm_is_no_norm_of_these(solver, gradient):
 def test_a_gradient_that_a_backend_lacks_is_declined(solver, gradient, reason):
     plan = Plan("decay", solver, "default", "native", 1e-6, 1e-8, gradient)
     assert reason in registry.get(solver).declines(solves.problem("decay"), plan)
+
+
+def test_the_page_says_who_takes_which():
+    page = (Path(__file__).parents[2] / "docs" / "gradients.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| ([^|]+) \|$", page, re.MULTILINE)[: len(GRADIENTS)])
+    assert list(rows) == list(GRADIENTS)
+    words = {"scipy": "SciPy", "torchdiffeq": "torchdiffeq", "diffrax": "diffrax"}
+    for solver, gradient in WAYS:
+        assert words[solver] in rows[gradient]
+    assert f"{DIRECT_MAX_STEPS:,} steps at most".replace(",", " ") in " ".join(page.split())
 
 
 # Along the stored solution.
@@ -298,6 +312,18 @@ def test_matched_steps_give_the_same_direct_gradient(name):
     records = [from_outcome("", {}, outcome, {}) for outcome in (a, b)]
     assert same_steps(*records, 4.0)
     assert gradient_difference(a.gradient.arrays, b.gradient.arrays) <= 1e-12
+
+
+@pytest.mark.slow
+def test_where_backsolve_is_unstable_direct_still_matches():
+    problem = load("dissipative")
+    a, b = (
+        registry.get(solver)
+        .compile(problem, Plan("dissipative", solver, "default", "matched", 1e-5, 1e-7, "direct"))
+        .solve(1e-5, 1e-7)
+        for solver, _ in THROUGH
+    )
+    assert gradient_difference(a.arrays, b.arrays) <= 1e-12
 
 
 @pytest.mark.slow
