@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from crossbackend.flags import is_unstable
 from crossbackend.record import Record, Status
-from crossbackend.speedup import AT_FLOOR
+from crossbackend.series import BACKSOLVE, InSeries, gradient_of, series, series_of
+from crossbackend.speedup import AT_FLOOR, Cost, total_nfe
+from crossbackend.wording import listed
 
 if TYPE_CHECKING:
     from crossbackend.compare import Comparison, ProblemComparison
@@ -19,7 +21,7 @@ BY = ("time", "nfe")
 
 
 @dataclass(frozen=True)
-class Choice:
+class Choice(InSeries):
     """A plan that reaches the wanted error.
 
     Attributes
@@ -34,6 +36,7 @@ class Choice:
         The relative gradient error it reached.
     compile_s : float or None
         Seconds of compiling that the first gradient pays and `cost` leaves out; None where it was not timed.
+    gradient : str
     """
 
     backend: str
@@ -44,6 +47,7 @@ class Choice:
     ratio: float
     error: float
     compile_s: float | None
+    gradient: str = BACKSOLVE
 
 
 @dataclass
@@ -53,9 +57,10 @@ class Advice:
     Attributes
     ----------
     choices : list of Choice
-        The cheapest plan of every backend and norm that reaches the error, the cheapest first; empty where none does.
+        The cheapest plan of every backend, gradient and norm that reaches the error, the cheapest first; empty where
+        none does.
     short : list of dict
-        `{backend, norm, rtol, error}`: those that do not reach it, with the smallest error that they reached.
+        `{backend, gradient, norm, rtol, error}`: those that do not reach it, with the smallest error that they reached.
     unknown : list of str
         What was not measured, in words.
     """
@@ -68,15 +73,9 @@ class Advice:
     unknown: list[str] = field(default_factory=list)
 
 
-def _total(record: Record) -> float | None:
-    if not record.forward or not record.backward:
-        return None
-    return float(record.forward["nfe"] + record.backward["nfe"])
-
-
-COSTS: dict[str, Callable[[Record], float | None]] = {
+COSTS: dict[str, Cost] = {
     "time": lambda record: (record.time or {}).get("median_s"),
-    "nfe": _total,
+    "nfe": total_nfe,
 }
 
 
@@ -98,21 +97,23 @@ def advice_for(item: ProblemComparison, wanted: float, by: str) -> Advice:
     """Return what to take for one problem: see `advise`."""
     found = Advice(item.problem, wanted, by)
     native = [r for r in item.records if r.stepping == "native"]
-    sweeps: dict[tuple[str, str], list[Record]] = {}
+    sweeps: dict[tuple[str, str, str], list[Record]] = {}
     for record in native:
-        sweeps.setdefault((record.backend, record.norm), []).append(record)
+        sweeps.setdefault((record.backend, gradient_of(record.plan), record.norm), []).append(record)
     cheapest = [best for own in sweeps.values() if (best := cheapest_of(own, wanted, by))]
     cheapest.sort(key=lambda pair: pair[0])
     for cost, r in cheapest:
         ratio = cost / cheapest[0][0]
         compile_s = (r.time or {}).get("compile_s")
-        found.choices.append(Choice(r.backend, r.norm, r.rtol, r.atol, cost, ratio, r.error["all"], compile_s))
-    reached = {(choice.backend, choice.norm) for choice in found.choices}
-    for (backend, norm), own in sweeps.items():
+        reached = (r.error["all"], compile_s, gradient_of(r.plan))
+        found.choices.append(Choice(r.backend, r.norm, r.rtol, r.atol, cost, ratio, *reached))
+    named = {(choice.backend, choice.gradient, choice.norm) for choice in found.choices}
+    for cell, own in sweeps.items():
         errors = [(r.error["all"], r.rtol) for r in own if r.error.get("all") is not None]
-        if (backend, norm) not in reached and errors and min(errors)[0] > wanted:
+        if cell not in named and errors and min(errors)[0] > wanted:
             error, rtol = min(errors)
-            found.short.append({"backend": backend, "norm": norm, "rtol": rtol, "error": error})
+            part = dict(zip(("backend", "gradient", "norm"), cell, strict=True))
+            found.short.append({**part, "rtol": rtol, "error": error})
     found.unknown = _unknown(item, native, wanted, by)
     return found
 
@@ -135,6 +136,7 @@ def _unknown(item: ProblemComparison, native: Sequence[Record], wanted: float, b
     said = []
     if not native:
         said.append("the run has no native plan")
+    declined = [record for record in native if record.status == Status.UNSUPPORTED]
     status, floor = item.reference.get("status", "missing"), item.reference.get("floor")
     if status not in ("exact", "ok"):
         said.append(f"no reference gradient ({status}), so no error is known")
@@ -142,7 +144,7 @@ def _unknown(item: ProblemComparison, native: Sequence[Record], wanted: float, b
         said.append(f"the reference is good to {floor:.1g} only, so an error of {wanted:.1g} cannot be told from 0")
     for kind, rows in (
         ("did not finish", [r for r in native if r.status not in (Status.OK, Status.UNSUPPORTED)]),
-        ("was declined", [r for r in native if r.status == Status.UNSUPPORTED]),
+        ("was declined", [r for r in declined if gradient_of(r.plan) == BACKSOLVE]),
         ("was not timed", [r for r in native if r.status == Status.OK and by == "time" and not r.time]),
         ("has an unstable reverse solve", [r for r in native if is_unstable(r)]),
     ):
@@ -150,6 +152,11 @@ def _unknown(item: ProblemComparison, native: Sequence[Record], wanted: float, b
             f"{cell} {kind} at rtol {', '.join(f'{r:g}' for r in rtols)}"
             for cell, rtols in _cells(rows).items()
         ]  # fmt: skip
+    others: dict[str, set[str]] = {}
+    for record in declined:
+        if gradient_of(record.plan) != BACKSOLVE:
+            others.setdefault(record.backend, set()).add(series_of(record.plan))
+    said += [f"{backend} declined {listed(sorted(names))}" for backend, names in sorted(others.items())]
     tried = sorted({r.rtol for r in native}, reverse=True)
     if tried:
         said.append(f"tolerances other than rtol {', '.join(f'{r:g}' for r in tried)}")
@@ -159,7 +166,7 @@ def _unknown(item: ProblemComparison, native: Sequence[Record], wanted: float, b
 def _cells(records: Sequence[Record]) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     for record in records:
-        found.setdefault(f"{record.backend}, {record.norm}", []).append(record.rtol)
+        found.setdefault(f"{record.backend}, {series_of(record.plan)}", []).append(record.rtol)
     return found
 
 
@@ -171,8 +178,9 @@ def cheapest(records: Sequence[Record]) -> list[dict[str, Any]]:
         best = cheapest_of(native, wanted, "time")
         if best is not None:
             seconds, record = best
-            row = {"wanted": wanted, "backend": record.backend, "norm": record.norm, "rtol": record.rtol}
-            found.append({**row, "error": record.error["all"], "median_s": seconds})
+            row = {"wanted": wanted, "backend": record.backend, "gradient": gradient_of(record.plan)}
+            row |= {"norm": record.norm, "rtol": record.rtol, "error": record.error["all"], "median_s": seconds}
+            found.append(row)
     return found
 
 
@@ -184,12 +192,13 @@ def text(item: Advice) -> str:
         lines.append("  no plan of this run is known to reach it")
     for choice in item.choices:
         behind = "the cheapest" if choice is item.choices[0] else f"{choice.ratio:.2g} times that"
-        cell = f"{choice.backend}, {choice.norm}, rtol {choice.rtol:g}, atol {choice.atol:g}"
+        cell = f"{choice.backend}, {choice.series}, rtol {choice.rtol:g}, atol {choice.atol:g}"
         once = choice.compile_s if item.by == "time" else None
         first = f"; {once:.2g} s more for the first" if once is not None and once > choice.cost else ""
         lines.append(f"  {cell}: {shown(choice.cost)}, {behind}; error {choice.error:.1e}{first}")
     lines += [
-        f"  not reached by {row['backend']}, {row['norm']}: at best {row['error']:.1e} at rtol {row['rtol']:g}"
+        f"  not reached by {row['backend']}, {series(row['norm'], row['gradient'])}: at best {row['error']:.1e} at "
+        f"rtol {row['rtol']:g}"
         for row in item.short
     ]
     if item.unknown:

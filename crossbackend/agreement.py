@@ -11,6 +11,7 @@ from itertools import combinations
 import numpy as np
 
 from crossbackend.record import Record, Status, Steps, gradient_difference
+from crossbackend.series import BACKSOLVE, InSeries, gradient_of
 
 MATCHED_TOLERANCE = 1e-9
 """Largest relative difference of gradients that took the same steps."""
@@ -21,7 +22,7 @@ _OF_THE_MACHINE = (Status.TIMEOUT, Status.OUT_OF_MEMORY, Status.CRASHED)
 
 
 @dataclass(frozen=True)
-class Agreement:
+class Agreement(InSeries):
     """Whether the backends of one cell agree.
 
     Attributes
@@ -43,6 +44,8 @@ class Agreement:
     verdict : {"pass", "unstable", "fail", "missing", "none"}
         `missing`: fewer than two gradients, or a backend that timed out, crashed or ran out of memory while the
         others agree. `none`: native stepping, where the steps differ and no difference is too large.
+    gradient : str
+        How all of them took it.
     """
 
     norm: str
@@ -56,6 +59,7 @@ class Agreement:
     rounding_floor: float | None
     unstable: bool
     verdict: str
+    gradient: str = BACKSOLVE
 
 
 def same_plan(record: Record) -> tuple[object, ...]:
@@ -98,7 +102,7 @@ def _agreement(cell: list[Record], span: float | None, unstable: bool) -> Agreem
     return Agreement(
         first.norm, first.rtol, first.atol, first.dtype, [r.backend for r in whole],
         worst if worst is None or math.isfinite(worst) else None, pair, same, floor, unstable,
-        _verdict(cell, agree, unstable),
+        _verdict(cell, agree, unstable), gradient_of(first.plan),
     )  # fmt: skip
 
 

@@ -128,7 +128,7 @@ def show(comparison: Comparison) -> None:
             difference = row.max_relative_difference
             shown = "no two gradients" if difference is None else f"{difference:.1e}"
             steps = "same steps" if row.same_steps else "different steps"
-            print(clean(f"  matched {row.norm:15} rtol {row.rtol:<7g} {row.verdict:9} {shown:>9}  {steps}"))
+            print(clean(f"  matched {row.series:15} rtol {row.rtol:<7g} {row.verdict:9} {shown:>9}  {steps}"))
     print()
     for sentence in comparison.summary():
         print(clean(sentence))

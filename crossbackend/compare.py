@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from crossbackend import training_points, training_summary
+from crossbackend import gradient_points, training_points, training_summary
 from crossbackend.advice import WANTED, cheapest
 from crossbackend.agreement import MATCHED_TOLERANCE, Agreement, agreements
 from crossbackend.flags import UNSTABLE_FACTOR, Flag, flags, is_unstable
 from crossbackend.frame import frame
+from crossbackend.gradient_costs import GradientCost, gradient_costs
 from crossbackend.notebook import as_html
 from crossbackend.record import Record
 from crossbackend.rejections import Rejections, rejections
+from crossbackend.series import gradient_of
 from crossbackend.speedup import AT_FLOOR, Saving, SpeedUp, savings, speedups
 from crossbackend.store import Run
 from crossbackend.summary import Point, points
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AT_FLOOR", "MATCHED_TOLERANCE", "UNCERTAIN_FLOOR", "UNSTABLE_FACTOR", "WANTED",
-    "Agreement", "Comparison", "Flag", "Point", "ProblemComparison", "Rejections", "Saving", "SpeedUp", "compare",
-    "compare_problem",
+    "Agreement", "Comparison", "Flag", "GradientCost", "Point", "ProblemComparison", "Rejections", "Saving", "SpeedUp",
+    "compare", "compare_problem",
 ]  # fmt: skip
 
 UNCERTAIN_FLOOR = 1e-5
@@ -51,14 +53,17 @@ class ProblemComparison:
         Backward evaluations saved at equal tolerance.
     speedups : list of SpeedUp
         Cost at equal gradient error.
+    gradients : list of GradientCost
+        What each way to take the gradient costs and reaches; empty where all plans are backsolve's.
     rejections : list of Rejections
         Whose error rejected the backward steps.
     splits : list of dict
-        `{backend, norm, rtol, whole, parts, share, residual, replay}`: where the gradient's error comes from.
+        `{backend, gradient, norm, stepping, rtol, whole, parts, share, residual, replay}`: where the gradient's error
+        comes from.
     settings_differ : list of dict
-        `{stepping, norm, pass, setting, values: {backend: value}}` where backends differ.
+        `{stepping, gradient, norm, pass, setting, values: {backend: value}}` where backends differ.
     cheapest : list of dict
-        `{wanted, backend, norm, rtol, error, median_s}`: the cheapest native plan that reaches an error.
+        `{wanted, backend, gradient, norm, rtol, error, median_s}`: the cheapest native plan that reaches an error.
     """
 
     problem: str
@@ -69,6 +74,7 @@ class ProblemComparison:
     flags: list[Flag] = field(default_factory=list)
     savings: list[Saving] = field(default_factory=list)
     speedups: list[SpeedUp] = field(default_factory=list)
+    gradients: list[GradientCost] = field(default_factory=list)
     rejections: list[Rejections] = field(default_factory=list)
     splits: list[dict[str, Any]] = field(default_factory=list)
     settings_differ: list[dict[str, Any]] = field(default_factory=list)
@@ -88,6 +94,7 @@ class ProblemComparison:
             "flags": [asdict(item) for item in self.flags],
             "savings": [asdict(item) for item in self.savings],
             "speedups": [asdict(item) for item in self.speedups],
+            "gradients": [asdict(item) for item in self.gradients],
             "rejections": [asdict(item) for item in self.rejections],
             "splits": self.splits,
             "settings_differ": self.settings_differ,
@@ -160,7 +167,8 @@ class Comparison:
         """Say the main results in a few sentences made from the numbers, each with what it is about."""
         found = points(self.problems, self.damaged)
         end = next((at for at, point in enumerate(found) if point.topic == "Missing"), len(found))
-        return [*found[:end], *training_points.points(self.training), *found[end:]]
+        between = [*gradient_points.points(self.problems), *training_points.points(self.training)]
+        return [*found[:end], *between, *found[end:]]
 
     def summary(self) -> list[str]:
         """Return the sentences of `points` alone."""
@@ -204,9 +212,11 @@ def compare_problem(
     result.flags = flags(records, result.card, reference, result.settings_differ)
     result.savings = savings(records)
     result.speedups = speedups(records, reference.get("floor"), unstable)
+    result.gradients = gradient_costs(records, reference.get("floor"), unstable)
     result.rejections = rejections(records)
     result.splits = [
-        {"backend": r.backend, "norm": r.norm, "stepping": r.stepping, "rtol": r.rtol, **r.error_split}
+        {"backend": r.backend, "gradient": gradient_of(r.plan), "norm": r.norm, "stepping": r.stepping, "rtol": r.rtol}
+        | r.error_split
         for r in records
         if r.error_split
     ]
@@ -215,17 +225,18 @@ def compare_problem(
 
 
 def _settings_differ(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """Return the settings that differ between backends, once per (stepping, norm), tolerances left out."""
-    cells: dict[tuple[str, str], dict[str, Record]] = defaultdict(dict)
+    """Return the settings that differ between backends under one stepping, gradient and norm, tolerances left out."""
+    cells: dict[tuple[str, str, str], dict[str, Record]] = defaultdict(dict)
     for record in records:
         if record.settings.get("forward"):
-            cells[record.stepping, record.norm].setdefault(record.backend, record)
+            cells[record.stepping, gradient_of(record.plan), record.norm].setdefault(record.backend, record)
     found = []
-    for (stepping, norm), by_backend in cells.items():
+    for cell, by_backend in cells.items():
+        where = dict(zip(("stepping", "gradient", "norm"), cell, strict=True))
         for which in ("forward", "backward"):
             keys = dict.fromkeys(key for r in by_backend.values() for key in r.settings[which])
             for key in keys:
                 values = {name: r.settings[which].get(key, "not applicable") for name, r in by_backend.items()}
                 if len({repr(value) for value in values.values()}) > 1 and key not in LEFT_OUT:
-                    found.append({"stepping": stepping, "norm": norm, "pass": which, "setting": key, "values": values})
+                    found.append({**where, "pass": which, "setting": key, "values": values})
     return found

@@ -8,8 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from crossbackend.flag_groups import grouped
+from crossbackend.gradient_costs import Against, GradientCost
 from crossbackend.norms import GROUPS
 from crossbackend.record import ERROR_PARTS, usual_rtol
+from crossbackend.series import series_of
 from crossbackend.speedup import SpeedUp
 from crossbackend.summary import ADDITIVE
 from crossbackend.wording import percent
@@ -41,6 +43,7 @@ class Explanation:
             "rejections": [asdict(row) for row in item.rejections],
             "splits": item.splits,
             "speedups": [asdict(row) for row in item.speedups],
+            "gradients": [asdict(row) for row in item.gradients],
             "savings": [asdict(row) for row in item.savings],
             "flags": [asdict(flag) for flag in item.flags],
             "settings_differ": item.settings_differ,
@@ -54,8 +57,8 @@ class Explanation:
         rtol = usual_rtol(record.rtol for record in item.records) if self.rtol is None else self.rtol
         parts = [
             [f"{item.problem} at rtol {rtol:g}" if rtol else item.problem],
-            [*_rejections(item, rtol)], [*_splits(item)], [*_speedups(item, rtol)], [*_flags(item)],
-            [*_settings(item)],
+            [*_rejections(item, rtol)], [*_splits(item)], [*_speedups(item, rtol)],
+            [*_gradients(item)], [*_flags(item)], [*_settings(item)],
         ]  # fmt: skip
         return "\n".join(line for part in parts if part for line in [*part, ""])
 
@@ -82,7 +85,7 @@ def _rejections(item: ProblemComparison, rtol: float | None) -> Iterator[str]:
         yield "  not recorded"
         return
     body = [
-        [row.backend, row.stepping, row.norm, str(row.accepted), str(row.rejected),
+        [row.backend, row.stepping, row.series, str(row.accepted), str(row.rejected),
          *(str(row.by_block[group]) if group in row.by_block else "–" for group in GROUPS),
          str(row.spurious), str(row.masked)]
         for row in rows
@@ -104,10 +107,10 @@ def _splits(item: ProblemComparison) -> Iterator[str]:
     for split in item.splits:
         if "parts" in split:
             parts = [f"{split['parts'][name]:.1e}" for name in ERROR_PARTS]
-            cell = [split["backend"], split["norm"], f"{split['rtol']:g}", f"{split['whole']:.1e}"]
+            cell = [split["backend"], series_of(split), f"{split['rtol']:g}", f"{split['whole']:.1e}"]
             rows.append([*cell, *parts, f"{split['residual']:.1%}"])
         words = sentence(split) if "parts" in split else str(split.get("message", "not measured"))
-        said.setdefault(words, []).append(split["norm"])
+        said.setdefault(words, []).append(series_of(split))
     if rows:
         yield from _table(["backend", "norm", "rtol", "error", *ERROR_PARTS, "residual"], rows, 2)
     for words, found in said.items():
@@ -135,12 +138,12 @@ def sentence(split: dict[str, Any]) -> str:
 
 
 def _speedups(item: ProblemComparison, rtol: float | None) -> Iterator[str]:
-    cells = list(dict.fromkeys((row.backend, row.stepping, row.norm) for row in item.speedups))
+    cells = list(dict.fromkeys((row.backend, row.stepping, row.series) for row in item.speedups))
     if not cells:
         return
     yield "What a norm saves against `default` (NFE: evaluations of the backward pass)"
-    found = {(row.backend, row.stepping, row.norm, row.cost): row for row in item.speedups}
-    saved = {(row.backend, row.stepping, row.norm): row for row in item.savings if row.rtol == rtol}
+    found = {(row.backend, row.stepping, row.series, row.cost): row for row in item.speedups}
+    saved = {(row.backend, row.stepping, row.series): row for row in item.savings if row.rtol == rtol}
     rows = [
         [*cell, percent(saved[cell].saved) if cell in saved else "–",
          *(_factor(found.get((*cell, cost))) for cost in ("backward_nfe", "time"))]
@@ -151,13 +154,45 @@ def _speedups(item: ProblemComparison, rtol: float | None) -> Iterator[str]:
     reasons: dict[str, list[str]] = {}
     for row in item.speedups:
         if row.reason:
-            reasons.setdefault(row.reason, []).append(f"{row.backend} {row.stepping} {row.norm} ({row.cost})")
+            reasons.setdefault(row.reason, []).append(f"{row.backend} {row.stepping} {row.series} ({row.cost})")
     for reason, where in reasons.items():
         named = "" if len(where) == len(item.speedups) else f" for {', '.join(where)}"
         yield from _wrapped(f"none{named}: {reason}")
 
 
-def _factor(row: SpeedUp | None) -> str:
+def _gradients(item: ProblemComparison) -> Iterator[str]:
+    """Yield what each way to take the gradient costs against backsolve, those of one reason together."""
+    if not item.gradients:
+        return
+    yield "Gradient methods: how many times less than backsolve each costs at equal error, and the error it reaches"
+    costs = ("backward_nfe", "total_nfe", "time")
+    rows = []
+    for row in item.gradients:
+        last = [_reached(row), _memory(row)]
+        baselines = list(dict.fromkeys(found.norm for found in row.against))
+        for norm in baselines:
+            rows.append([row.backend, row.name, norm, *(_factor(row.found(norm, cost)) for cost in costs), *last])
+        if not baselines:
+            rows.append([row.backend, row.name, *["–"] * (1 + len(costs)), *last])
+    head = ["backend", "gradient", "against", "backward NFE", "NFE of both passes", "time", "smallest error", "memory"]
+    yield from _table(head, rows, 3)
+    reasons = {found.reason: None for row in item.gradients for found in row.against if found.reason}
+    for reason in reasons:
+        yield from _wrapped(f"none: {reason}")
+
+
+def _reached(row: GradientCost) -> str:
+    said = "not known" if row.error is None else f"{row.error:.1e}"
+    return f"{said}, unstable" if row.unstable else said
+
+
+def _memory(row: GradientCost) -> str:
+    """Return how far a call raises the memory in use, or the device's peak, where one is known."""
+    known = row.device_memory_bytes if row.device_memory_bytes is not None else row.memory_rise_bytes
+    return "–" if known is None else f"{known / 1e6:.1f} MB" if known >= 1e6 else f"{known / 1e3:.0f} kB"
+
+
+def _factor(row: SpeedUp | Against | None) -> str:
     if row is None or row.factor is None:
         return "none"
     return f"{row.factor:.2f}x ({row.low:.2f} to {row.high:.2f})"
@@ -183,7 +218,7 @@ def _settings(item: ProblemComparison) -> Iterator[str]:
     merged: dict[tuple[Any, ...], list[str]] = {}
     for row in item.settings_differ:
         values = tuple((name, str(value)) for name, value in row["values"].items())
-        merged.setdefault((row["stepping"], row["pass"], row["setting"], values), []).append(row["norm"])
+        merged.setdefault((row["stepping"], row["pass"], row["setting"], values), []).append(series_of(row))
     if merged:
         yield "Settings that differ"
     for (stepping, which, setting, values), found in merged.items():

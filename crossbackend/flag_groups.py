@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from crossbackend.flags import LEVELS, Flag
 from crossbackend.record import Record, Status, usual_rtol
+from crossbackend.series import gradient_of
 from crossbackend.wording import listed
 
 if TYPE_CHECKING:
@@ -70,9 +71,11 @@ def _usual_first(flags: Sequence[Flag]) -> list[Flag]:
 
 def _cells(flags: Sequence[Flag], tried: Sequence[Record], shown: Callable[[float], str]) -> str:
     rtols = sorted({flag.rtol for flag in flags if flag.rtol is not None}, reverse=True)
-    parts = [_once(getattr(flag, name) for flag in flags) for name in ("backend", "norm", "stepping")]
+    parts = [_once(getattr(flag, name) for flag in flags) for name in ("backend", "series", "stepping")]
     if not rtols:
         return "; ".join(part for part in parts if part)
+    gradients = {flag.gradient for flag in flags}
+    tried = [record for record in tried if gradient_of(record.plan) in gradients]
     share = "every cell" if len(flags) >= len(tried) else f"{len(flags)} of {len(tried)} cells"
     between = shown(rtols[0]) if len(rtols) == 1 else f"{shown(rtols[0])} to {shown(rtols[-1])}"
     return f"{share}: {'; '.join(parts)}; rtol {between}"

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from crossbackend.record import Record, Status
+from crossbackend.series import BACKSOLVE, DIRECT, InSeries, gradient_of
 
 UNSTABLE_FACTOR = 100.0
 """A reconstruction error above this multiple of rtol says that the reverse solve amplifies errors."""
@@ -74,7 +75,7 @@ ADVICE = {
 
 
 @dataclass(frozen=True)
-class Flag:
+class Flag(InSeries):
     """Something a user should know about a cell.
 
     Attributes
@@ -87,6 +88,8 @@ class Flag:
         None where it holds at every tolerance.
     evidence, advice : str
     level : {"warning", "note"}
+    gradient : str
+        Of the cell; empty where it is about more than one.
     """
 
     name: str
@@ -97,6 +100,7 @@ class Flag:
     evidence: str
     advice: str
     level: str
+    gradient: str = BACKSOLVE
 
 
 def flags(
@@ -116,7 +120,7 @@ def flags(
     reference : mapping
         `status`, `floor`, `leaves`.
     differing : sequence of mapping
-        Settings in which backends differ: `{stepping, norm, pass, setting, values}`.
+        Settings in which backends differ: `{stepping, gradient, norm, pass, setting, values}`.
     """
     found = []
     for record in records:
@@ -130,25 +134,31 @@ def flags(
             ("evaluates_outside_interval", _outside(record, card)),
         ):
             if evidence:
-                found.append(_flag(name, record.backend, record.norm, record.stepping, record.rtol, evidence))
+                cell = (record.backend, record.norm, record.stepping, record.rtol)
+                found.append(_flag(name, *cell, evidence, gradient_of(record.plan)))
     if evidence := _uncertain(reference):
-        found.append(_flag("reference_uncertain", "", "", "", None, evidence))
+        found.append(_flag("reference_uncertain", "", "", "", None, evidence, ""))
     found += _settings(differing)
     order = list(LEVELS)
     return sorted(found, key=lambda flag: order.index(flag.name))
 
 
-def _flag(name: str, backend: str, norm: str, stepping: str, rtol: float | None, evidence: str) -> Flag:
-    return Flag(name, backend, norm, stepping, rtol, evidence, ADVICE[name], LEVELS[name])
+def _flag(name: str, backend: str, norm: str, stepping: str, rtol: float | None, evidence: str, gradient: str) -> Flag:
+    return Flag(name, backend, norm, stepping, rtol, evidence, ADVICE[name], LEVELS[name], gradient)
 
 
 def is_unstable(record: Record) -> bool:
-    """Whether a record's reverse solve does not come back to the forward solution, or does not end."""
+    """Whether a record's reverse solve does not come back to the forward solution, or does not end.
+
+    Only backsolve integrates y backwards; what the other gradients do not finish has another reason.
+    """
     return bool(_unstable(record))
 
 
 def _unstable(record: Record) -> str:
     error = record.reconstruction_error
+    if gradient_of(record.plan) != BACKSOLVE:
+        return ""
     if record.status != Status.OK:
         failed = record.backward and record.status in _SOLVER_FAILURES
         return f"it did not come to an end: {record.message}" if failed else ""
@@ -187,7 +197,7 @@ def _missed(record: Record, card: Mapping[str, Any]) -> str:
     near = NEAR * (ts[-1] - ts[0])
     inside = [b for b in card.get("breakpoints") or [] if ts[0] + near < b < ts[-1] - near]
     said = []
-    for which in ("forward", "backward"):
+    for which in _solves(record):
         steps = record.steps(which)
         if steps is None or not inside:
             continue
@@ -197,6 +207,11 @@ def _missed(record: Record, card: Mapping[str, Any]) -> str:
             shown = ", ".join(f"{b:.4g}" for b in lost[:5]) + (", …" if len(lost) > 5 else "")
             said.append(f"in the {which} pass no accepted step ends on {len(lost)} of {len(inside)}: t = {shown}")
     return "; ".join(said)
+
+
+def _solves(record: Record) -> tuple[str, ...]:
+    """Return the passes of a record that are solves: differentiating through the steps takes none of its own."""
+    return ("forward",) if gradient_of(record.plan) == DIRECT else ("forward", "backward")
 
 
 def below_atol(record: Record) -> float | None:
@@ -295,16 +310,16 @@ def _uncertain(reference: Mapping[str, Any]) -> str:
 
 
 def _settings(differing: Iterable[Mapping[str, Any]]) -> list[Flag]:
-    """Return a flag for each stepping and norm under which the backends' settings differ."""
-    cells: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    """Return a flag for each stepping, gradient and norm under which the backends' settings differ."""
+    cells: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for row in differing:
-        cells.setdefault((row["stepping"], row["norm"]), []).append(row)
+        cells.setdefault((row["stepping"], row["norm"], gradient_of(row)), []).append(row)
     found = []
-    for (stepping, norm), rows in cells.items():
+    for (stepping, norm, gradient), rows in cells.items():
         backends = sorted({name for row in rows for name in row["values"]})
         said = [
             f"{row['pass']} {row['setting']}: " + ", ".join(f"{name} {value}" for name, value in row["values"].items())
             for row in rows
         ]
-        found.append(_flag("settings_differ", ", ".join(backends), norm, stepping, None, "; ".join(said)))
+        found.append(_flag("settings_differ", ", ".join(backends), norm, stepping, None, "; ".join(said), gradient))
     return found

@@ -9,10 +9,11 @@ import numpy as np
 
 from crossbackend.norms import GROUPS
 from crossbackend.record import Record
+from crossbackend.series import BACKSOLVE, DIRECT, InSeries, gradient_of
 
 
 @dataclass(frozen=True)
-class Rejections:
+class Rejections(InSeries):
     """The backward steps of one record, by the block that decided them.
 
     Attributes
@@ -26,6 +27,8 @@ class Rejections:
         Rejected though the norm over (y, a_y) alone was at most 1 (Kidger, Chen, Lyons, ICML 2021, section 2.2).
     masked : int
         Accepted though it was above 1: diluted by the rest.
+    gradient : str
+        One that has a backward solve.
     """
 
     backend: str
@@ -37,14 +40,15 @@ class Rejections:
     by_block: dict[str, int]
     spurious: int
     masked: int
+    gradient: str = BACKSOLVE
 
 
 def rejections(records: Iterable[Record]) -> list[Rejections]:
-    """Return the rejections of every record whose error ratios are stored."""
+    """Return the rejections of every record with a backward solve whose error ratios are stored."""
     found = []
     for record in records:
-        steps = record.steps("backward")
-        if steps is None or steps.spurious is None or steps.masked is None:
+        steps, gradient = record.steps("backward"), gradient_of(record.plan)
+        if gradient == DIRECT or steps is None or steps.spurious is None or steps.masked is None:
             continue
         decided = steps.decided[~steps.accepted]
         by_block = {
@@ -56,7 +60,7 @@ def rejections(records: Iterable[Record]) -> list[Rejections]:
         found.append(
             Rejections(
                 record.backend, record.norm, record.stepping, record.rtol, accepted, len(steps.accepted) - accepted,
-                by_block, int(np.count_nonzero(steps.spurious)), int(np.count_nonzero(steps.masked)),
+                by_block, int(np.count_nonzero(steps.spurious)), int(np.count_nonzero(steps.masked)), gradient,
             )
         )  # fmt: skip
     return found

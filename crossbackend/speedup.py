@@ -17,15 +17,18 @@ from typing import Any
 import numpy as np
 
 from crossbackend.record import Record, Status
+from crossbackend.series import BACKSOLVE, InSeries, gradient_of, series_of
 
 AT_FLOOR = 10.0
 """An error under this multiple of the reference's own uncertainty is shown as `at the floor`."""
 Point = tuple[float, float]
 """A gradient error and what it cost."""
+Cost = Callable[[Record], float | None]
+"""What a record cost, None where that is not known."""
 
 
 @dataclass(frozen=True)
-class Saving:
+class Saving(InSeries):
     """Backward evaluations that a norm saves against `default` at equal tolerance: the paper's figure of merit."""
 
     backend: str
@@ -37,10 +40,11 @@ class Saving:
     saved: float
     error: float | None
     error_default: float | None
+    gradient: str = BACKSOLVE
 
 
 @dataclass(frozen=True)
-class SpeedUp:
+class SpeedUp(InSeries):
     """How many times less a norm costs than `default` at equal gradient error.
 
     Attributes
@@ -57,6 +61,8 @@ class SpeedUp:
         Smallest and largest gradient error that both reach.
     reason : str
         Why there is no factor.
+    gradient : str
+        Of both norms.
     """
 
     backend: str
@@ -68,6 +74,7 @@ class SpeedUp:
     high: float | None = None
     errors: tuple[float, float] | None = None
     reason: str = ""
+    gradient: str = BACKSOLVE
 
 
 def front(points: Iterable[Point]) -> list[Point]:
@@ -82,13 +89,17 @@ def front(points: Iterable[Point]) -> list[Point]:
     return best
 
 
-def equal_error(default: Sequence[Point], other: Sequence[Point]) -> tuple[float, float, float, float, float] | str:
+def equal_error(
+    default: Sequence[Point], other: Sequence[Point], names: tuple[str, str] = ("default", "this norm")
+) -> tuple[float, float, float, float, float] | str:
     """Compare two work-precision curves over the errors that both reach.
 
     Parameters
     ----------
     default, other : sequence of (error, cost)
         Positive; in any order.
+    names : tuple of str
+        What a reason calls them.
 
     Returns
     -------
@@ -97,14 +108,14 @@ def equal_error(default: Sequence[Point], other: Sequence[Point]) -> tuple[float
         mean over the logarithm of the error and its extremes; or the reason why there is none.
     """
     curves = [front(points) for points in (default, other)]
-    for name, curve in zip(("default", "this norm"), curves, strict=True):
+    for name, curve in zip(names, curves, strict=True):
         if len(curve) < 2:
             return f"{name} has fewer than two plans on its curve of error against cost"
     ends = [(curve[-1][0], curve[0][0]) for curve in curves]
     low, high = max(end[0] for end in ends), min(end[1] for end in ends)
     if not low < high:
-        spans = [f"{a:.2g} to {b:.2g}" for a, b in ends]
-        return f"no error that both reach: default {spans[0]}, this norm {spans[1]}"
+        spans = [f"{name} {a:.2g} to {b:.2g}" for name, (a, b) in zip(names, ends, strict=True)]
+        return f"no error that both reach: {', '.join(spans)}"
     logs = [np.log(np.array(curve[::-1])) for curve in curves]
     at = np.unique(np.concatenate([[math.log(low), math.log(high)], *(log[:, 0] for log in logs)]))
     at = at[(at >= math.log(low)) & (at <= math.log(high))]
@@ -114,14 +125,21 @@ def equal_error(default: Sequence[Point], other: Sequence[Point]) -> tuple[float
     return math.exp(mean), math.exp(gain.min()), math.exp(gain.max()), low, high
 
 
-COSTS: dict[str, Callable[[Record], float | None]] = {
+def total_nfe(record: Record) -> float | None:
+    """Return evaluations of both passes, None where one is not known."""
+    if not record.forward or not record.backward:
+        return None
+    return float(record.forward["nfe"] + record.backward["nfe"])
+
+
+COSTS: dict[str, Cost] = {
     "backward_nfe": lambda record: (record.backward or {}).get("nfe"),
     "time": lambda record: (record.time or {}).get("median_s"),
 }
 
 
 def speedups(records: Sequence[Record], floor: float | None, unstable: set[str]) -> list[SpeedUp]:
-    """Return the speed-up of every norm against `default` at equal gradient error, by backend and stepping.
+    """Return the speed-up of every norm against `default` at equal gradient error, all else in the plan alike.
 
     Parameters
     ----------
@@ -135,7 +153,7 @@ def speedups(records: Sequence[Record], floor: float | None, unstable: set[str])
     sweeps: dict[tuple[Any, ...], dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         if record.status != Status.UNSUPPORTED:
-            sweeps[_sweep(record)][record.norm].append(record)
+            sweeps[sweep(record)][record.norm].append(record)
     found = []
     for by_norm in sweeps.values():
         default = by_norm.get("default")
@@ -145,9 +163,9 @@ def speedups(records: Sequence[Record], floor: float | None, unstable: set[str])
     return found
 
 
-def _sweep(record: Record) -> tuple[Any, ...]:
-    """Return what the plans of one curve have in common, the norm left out."""
-    plan = {name: value for name, value in record.plan.items() if name not in ("norm", "rtol", "atol")}
+def sweep(record: Record, *but: str) -> tuple[Any, ...]:
+    """Return what the plans of one curve have in common, the norm left out and what else is named."""
+    plan = {name: value for name, value in record.plan.items() if name not in ("norm", "rtol", "atol", *but)}
     return (*plan.values(), float(f"{record.atol / record.rtol:.6g}"))
 
 
@@ -155,35 +173,56 @@ def _speedup(
     default: Sequence[Record], own: Sequence[Record], cost: str, floor: float | None, unstable: set[str]
 ) -> SpeedUp:
     first = own[0]
-    cell = (first.backend, first.stepping, first.norm, cost)
+    cell, gradient = (first.backend, first.stepping, first.norm, cost), gradient_of(first.plan)
+    found = compared(default, own, COSTS[cost], floor, unstable)
+    if isinstance(found, str):
+        return SpeedUp(*cell, reason=found, gradient=gradient)
+    factor, low, high, smallest, largest = found
+    return SpeedUp(*cell, factor, low, high, (smallest, largest), gradient=gradient)
+
+
+def compared(
+    default: Sequence[Record],
+    own: Sequence[Record],
+    cost: Cost,
+    floor: float | None,
+    unstable: set[str],
+    names: tuple[str, str] = ("default", "this norm"),
+) -> tuple[float, float, float, float, float] | str:
+    """Compare two sweeps at equal gradient error: see `equal_error`; or say why they cannot be compared.
+
+    Parameters
+    ----------
+    default, own : sequence of Record
+        Neither is empty.
+    cost : callable
+    floor, unstable
+        As for `speedups`.
+    names : tuple of str
+        What a reason calls them.
+    """
     default, own = ([r for r in part if r.digest not in unstable] for part in (default, own))
     if not default or not own:
-        return SpeedUp(*cell, reason="the reverse solve is unstable: no tolerance buys a smaller error")
-    curves = [[point for record in part if (point := _point(record, cost, floor))] for part in (default, own)]
-    if not all(curves):
-        return SpeedUp(*cell, reason=_lacking(default, own, cost))
-    compared = equal_error(*curves)
-    if isinstance(compared, str):
-        return SpeedUp(*cell, reason=compared)
-    factor, low, high, smallest, largest = compared
-    return SpeedUp(*cell, factor, low, high, (smallest, largest))
+        return "the reverse solve is unstable: no tolerance buys a smaller error"
+    theirs, ours = ([point for r in part if (point := _point(r, cost, floor))] for part in (default, own))
+    return equal_error(theirs, ours, names) if theirs and ours else _lacking(default, own, cost)
 
 
-def _point(record: Record, cost: str, floor: float | None) -> Point | None:
-    error, spent = record.error.get("all"), COSTS[cost](record)
+def _point(record: Record, cost: Cost, floor: float | None) -> Point | None:
+    error, spent = record.error.get("all"), cost(record)
     if record.status != Status.OK or not error or not spent or error < AT_FLOOR * (floor or 0.0):
         return None
     return float(error), float(spent)
 
 
-def _lacking(default: Sequence[Record], own: Sequence[Record], cost: str) -> str:
+def _lacking(default: Sequence[Record], own: Sequence[Record], cost: Cost) -> str:
     for records in (default, own):
         good = [record for record in records if record.status == Status.OK]
         if not good:
-            return f"no plan under {records[0].norm} finished"
+            return f"no plan under {series_of(records[0].plan)} finished"
         if all(record.error.get("all") is None for record in good):
             return "no reference, so no gradient error is known"
-        if all(COSTS[cost](record) is None for record in good):
+        if all(cost(record) is None for record in good):
             return "not timed" + (": matched plans are not" if good[0].stepping == "matched" else "")
     return "every error is at the reference's own floor"
 
@@ -201,7 +240,7 @@ def savings(records: Sequence[Record]) -> list[Saving]:
         errors = record.error.get("all"), base.error.get("all")
         found.append(
             Saving(record.backend, record.stepping, record.norm, record.rtol, nfe, nfe_default,
-                   1.0 - nfe / nfe_default, *errors)
+                   1.0 - nfe / nfe_default, *errors, gradient_of(record.plan))
         )  # fmt: skip
     return found
 

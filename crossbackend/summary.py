@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crossbackend.record import Status, usual_rtol
+from crossbackend.record import Record, Status, usual_rtol
+from crossbackend.series import BACKSOLVE, gradient_of, series_of
 from crossbackend.wording import listed, percent
 
 Spread = defaultdict[str, defaultdict[str, list[float]]]
@@ -30,49 +31,64 @@ class Point:
 
 
 def points(problems: Sequence[ProblemComparison], damaged: Sequence[str]) -> list[Point]:
-    """Say whether the backends agree, what is wrong and why, what the norms save, what it took, what failed."""
+    """Say whether the backends agree, what is wrong and why, what the norms save, what it took, what failed.
+
+    What is said of norms is said of backsolve alone; agreement and times, of each gradient by itself.
+    """
     said = {
-        "Same steps": _agreement(problems),
-        "Own steps": _by_themselves(problems),
+        "Same steps": [line for name in _gradients(problems) for line in _agreement(problems, name)],
+        "Own steps": [line for name in _gradients(problems) for line in _by_themselves(problems, name)],
         "Reverse solve": _flags(problems),
         "Rejected steps": _rejections(problems),
         "Equal tolerance": _savings(problems),
         "Equal error": _speedups(problems),
         "Whose error": _splits(problems),
-        "Time": _times(problems),
+        "Time": [line for name in _gradients(problems) for line in _times(problems, name)],
         "Missing": _status(problems, damaged),
     }
     return [Point(topic, text) for topic, lines in said.items() for text in lines]
 
 
-def _agreement(problems: Sequence[ProblemComparison]) -> list[str]:
-    judged = [p for p in problems if any(a.verdict != "missing" for a in p.matched)]
-    good = [p for p in judged if all(a.verdict == "pass" for a in p.matched)]
+def _gradients(problems: Sequence[ProblemComparison]) -> list[str]:
+    """Return how the gradients of a run were taken, backsolve first."""
+    found = {gradient_of(record.plan) for item in problems for record in item.records}
+    return sorted(found, key=lambda name: (name != BACKSOLVE, name))
+
+
+def _by(gradient: str) -> str:
+    return "" if gradient == BACKSOLVE else f" with the gradient {gradient}"
+
+
+def _agreement(problems: Sequence[ProblemComparison], gradient: str) -> list[str]:
+    matched = {p.problem: [a for a in p.matched if a.gradient == gradient] for p in problems}
+    judged = [p.problem for p in problems if any(a.verdict != "missing" for a in matched[p.problem])]
+    good = [name for name in judged if all(a.verdict == "pass" for a in matched[name])]
     lines = []
     if good:
-        cells = [a for p in good for a in p.matched]
+        cells = [a for name in good for a in matched[name]]
         worst = max(a.max_relative_difference or 0.0 for a in cells)
         backends = sorted({name for a in cells for name in a.backends})
         lines.append(
             f"On {len(good)} of {len(judged)} problems {listed(backends)} give the same gradient, to {worst:.1e} "
-            "relative, at every tolerance when they take the same steps."
+            f"relative, at every tolerance when they take the same steps{_by(gradient)}."
         )
-    failing = sorted({p.problem for p in judged if any(a.verdict == "fail" for a in p.matched)})
+    failing = sorted(name for name in judged if any(a.verdict == "fail" for a in matched[name]))
     if failing:
         lines.append(
             f"On {listed(failing)} the backends do not agree although they were to take the same steps, and the "
-            "reverse solve is no excuse: look there first."
+            f"reverse solve is no excuse{_by(gradient)}: look there first."
         )
     return lines
 
 
-def _by_themselves(problems: Sequence[ProblemComparison]) -> list[str]:
+def _by_themselves(problems: Sequence[ProblemComparison], gradient: str) -> list[str]:
     """Say how far gradients differ where every library takes its own steps, at the usual tolerance."""
-    stable = [item for item in problems if not _all_unstable(item)]
-    rtol = usual_rtol(a.rtol for item in stable for a in item.native if a.max_relative_difference is not None)
+    stable = [item for item in problems if gradient != BACKSOLVE or not _all_unstable(item)]
+    cells = {item.problem: [a for a in item.native if a.gradient == gradient] for item in stable}
+    rtol = usual_rtol(a.rtol for own in cells.values() for a in own if a.max_relative_difference is not None)
     found = {}
     for item in stable:
-        here = [a.max_relative_difference for a in item.native if a.rtol == rtol]
+        here = [a.max_relative_difference for a in cells[item.problem] if a.rtol == rtol]
         if known := [difference for difference in here if difference is not None]:
             found[item.problem] = max(known)
     if not found:
@@ -83,7 +99,7 @@ def _by_themselves(problems: Sequence[ProblemComparison]) -> list[str]:
     span = f"{found[low]:.1e} on {low}"
     if high != low:
         span += f" to {found[high]:.1e} on {high}"
-    return [f"As the libraries run by themselves, their gradients differ by {span} at rtol {rtol:g}."]
+    return [f"As the libraries run by themselves{_by(gradient)}, their gradients differ by {span} at rtol {rtol:g}."]
 
 
 def _flags(problems: Sequence[ProblemComparison]) -> list[str]:
@@ -92,7 +108,7 @@ def _flags(problems: Sequence[ProblemComparison]) -> list[str]:
         flagged, cells = _unstable(item)
         if not flagged:
             continue
-        errors = [r.error["all"] for r in item.records if r.error.get("all") is not None]
+        errors = [r.error["all"] for r in _backsolved(item) if r.error.get("all") is not None]
         share = "in every cell" if flagged == cells else f"in {flagged} of {cells} cells"
         text = f"On {item.problem} the reverse solve is unstable {share}"
         if errors and flagged == cells:
@@ -101,15 +117,19 @@ def _flags(problems: Sequence[ProblemComparison]) -> list[str]:
     return lines
 
 
+def _backsolved(item: ProblemComparison) -> list[Record]:
+    return [record for record in item.records if gradient_of(record.plan) == BACKSOLVE]
+
+
 def _unstable(item: ProblemComparison) -> tuple[int, int]:
-    """Return how many cells are flagged, of how many that were run."""
+    """Return how many cells of backsolve are flagged, of how many that were run."""
     flagged = sum(flag.name == "backsolve_unstable" for flag in item.flags)
-    return flagged, sum(record.status != Status.UNSUPPORTED for record in item.records)
+    return flagged, sum(record.status != Status.UNSUPPORTED for record in _backsolved(item))
 
 
 def _all_unstable(item: ProblemComparison) -> bool:
     flagged, cells = _unstable(item)
-    return flagged == cells
+    return flagged == cells > 0
 
 
 def _savings(problems: Sequence[ProblemComparison]) -> list[str]:
@@ -118,7 +138,7 @@ def _savings(problems: Sequence[ProblemComparison]) -> list[str]:
         if _all_unstable(item):
             continue  # what is saved on a wrong gradient is no saving
         for saving in item.savings:
-            if saving.stepping == "native":
+            if saving.stepping == "native" and saving.gradient == BACKSOLVE:
                 by_norm[saving.norm][saving.backend].append(saving.saved)
     return [
         f"At equal tolerance the norm {norm} saves a median of {_spread(by_backend, percent)} of the backward "
@@ -131,7 +151,8 @@ def _speedups(problems: Sequence[ProblemComparison]) -> list[str]:
     by_norm: Spread = defaultdict(lambda: defaultdict(list))
     for item in problems:
         for row in item.speedups:
-            if row.stepping == "native" and row.cost == "backward_nfe" and row.factor is not None:
+            native = row.stepping == "native" and row.gradient == BACKSOLVE
+            if native and row.cost == "backward_nfe" and row.factor is not None:
                 by_norm[row.norm][row.backend].append(row.factor)
     return [
         f"At equal gradient error the default takes this many times the backward evaluations of {norm}, median over "
@@ -155,7 +176,7 @@ def _rejections(problems: Sequence[ProblemComparison]) -> list[str]:
         if _all_unstable(item):
             continue
         for row in item.rejections:
-            if row.stepping == "native" and row.norm == "default":
+            if row.stepping == "native" and row.series == "default":
                 counts = row.spurious, row.rejected, row.masked
                 totals[row.backend] = [a + b for a, b in zip(totals[row.backend], counts, strict=True)]
     shares = [f"{percent(found[0] / found[1])} in {name}" for name, found in sorted(totals.items()) if found[1]]
@@ -180,7 +201,7 @@ def _splits(problems: Sequence[ProblemComparison]) -> list[str]:
         item.problem: row["share"]["forward"]
         for item in problems
         for row in item.splits
-        if row.get("norm") == "default" and "share" in row and row["residual"] <= ADDITIVE
+        if series_of(row) == "default" and "share" in row and row["residual"] <= ADDITIVE
     }
     most = [share for share in shares.values() if share > 0.5]
     if not most:
@@ -191,10 +212,11 @@ def _splits(problems: Sequence[ProblemComparison]) -> list[str]:
     ]
 
 
-def _times(problems: Sequence[ProblemComparison]) -> list[str]:
+def _times(problems: Sequence[ProblemComparison], gradient: str) -> list[str]:
     """Say how many times longer than the fastest backend each other one takes for one loss and gradient."""
     cells: dict[tuple[object, ...], dict[str, float]] = defaultdict(dict)
-    for record in (record for item in problems for record in item.records):
+    records = [r for item in problems for r in item.records if gradient_of(r.plan) == gradient]
+    for record in records:
         if record.stepping == "native" and record.time and record.time.get("median_s"):
             plan = tuple(value for name, value in record.plan.items() if name != "backend")
             cells[plan][record.backend] = record.time["median_s"]
@@ -210,8 +232,9 @@ def _times(problems: Sequence[ProblemComparison]) -> list[str]:
             ratios = [found[name] / found[fastest] for found in whole]
             middle, low, high = (_times_as(r) for r in (float(np.median(ratios)), min(ratios), max(ratios)))
             parts.append(f"{name} {middle} times ({low} to {high})")
-    text = f"One loss and gradient, in multiples of {fastest}'s time, median over {len(whole)} plans: {listed(parts)}"
-    waits = [r.time.get("compile_s") for i in problems for r in i.records if r.backend == fastest and r.time]
+    text = f"One loss and gradient{_by(gradient)}, in multiples of {fastest}'s time, median over {len(whole)} plans: "
+    text += listed(parts)
+    waits = [r.time.get("compile_s") for r in records if r.backend == fastest and r.time]
     compiled = [wait for wait in waits if wait]
     if compiled:
         text += f"; {fastest} first compiles for {np.median(compiled):.2g} s (median)"

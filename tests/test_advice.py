@@ -2,7 +2,7 @@
 
 import pytest
 
-from crossbackend.advice import advice_for, cheapest_of, text
+from crossbackend.advice import advice_for, cheapest, cheapest_of, text
 from crossbackend.compare import ProblemComparison
 from crossbackend.plan import Plan
 from crossbackend.record import Record, Status
@@ -39,7 +39,8 @@ def test_by_time():
         ("diffrax", "default", 1e-4, 0.01), ("diffrax", "seminorm", 1e-6, 0.03), ("scipy", "default", 1e-6, 0.04),
     ]  # fmt: skip
     assert [c.ratio for c in found.choices] == pytest.approx([1, 3, 4])
-    assert found.short == [{"backend": "torchdiffeq", "norm": "default", "rtol": 1e-4, "error": 1e-3}]
+    (short,) = found.short
+    assert short == {"backend": "torchdiffeq", "gradient": "backsolve", "norm": "default", "rtol": 1e-4, "error": 1e-3}
 
 
 def test_by_evaluations_of_both_passes():
@@ -111,3 +112,30 @@ def test_the_text_where_nothing_reaches_it():
     lines = text(of(*RUN, wanted=1e-9, by="nfe")).splitlines()
     assert lines[1] == "  no plan of this run is known to reach it"
     assert "  not reached by scipy, default: at best 5.0e-08 at rtol 1e-08" in lines
+
+
+def test_each_gradient_is_a_way_of_its_own():
+    rows = [record("scipy", rtol=1e-6, error=5e-5, seconds=0.04), record("scipy", rtol=1e-4, error=2e-3, seconds=0.02)]
+    rows += [record("scipy", rtol=r.rtol, error=r.error["all"] / 100, seconds=r.time["median_s"] / 2) for r in rows]
+    rows.append(record("diffrax", error=2e-3))
+    for one in rows[2:]:
+        one.plan["gradient"] = "quadrature" if one.backend == "scipy" else "direct"
+    found = of(*rows)
+    assert [(c.backend, c.gradient, c.norm, c.rtol) for c in found.choices] == [
+        ("scipy", "quadrature", "default", 1e-4), ("scipy", "backsolve", "default", 1e-6),
+    ]  # fmt: skip
+    assert [(s["backend"], s["gradient"]) for s in found.short] == [("diffrax", "direct")]
+    lines = text(found).splitlines()
+    assert lines[1] == "  scipy, quadrature, rtol 0.0001, atol 1e-06: 0.01 s, the cheapest; error 2.0e-05"
+    assert lines[2].startswith("  scipy, default, rtol 1e-06")
+    assert lines[3] == "  not reached by diffrax, direct: at best 2.0e-03 at rtol 1e-06"
+    best = {c["wanted"]: c for c in cheapest(rows)}
+    assert (best[1e-4]["gradient"], best[1e-4]["norm"]) == ("quadrature", "default")
+
+
+def test_other_gradients_that_a_backend_declines_are_named_once():
+    rows = [record("scipy", n, r, status=Status.UNSUPPORTED) for n in ("default", "seminorm") for r in (1e-4, 1e-6)]
+    for one in rows:
+        one.plan["gradient"] = "direct"
+    found = of(record("scipy"), *rows)
+    assert found.unknown == ["scipy declined direct and direct seminorm", "tolerances other than rtol 0.0001, 1e-06"]

@@ -557,8 +557,37 @@ class TestFlags:
         rows = diff(compare(run), compare(fewer)).flags
         assert not [row for row in rows if row.name == "settings_differ"]
 
+    def test_of_one_gradient_alone(self):
+        """A flag that one gradient's cell loses is gone, though backsolve's cell still carries one of that name."""
+        both = [small(), small()]
+        for run in both:
+            run.cards["neural_ode"]["breakpoints"] = [5.0]
+            run.records = [synthetic.record("neural_ode", "scipy", "native", "default", 1e-6)]
+            run.records.append(synthetic.otherwise("neural_ode", "scipy", "quadrature", 1e-6))
+        for which in ("forward", "backward"):
+            both[1].records[1].arrays[f"{which}/t1"][:] = 5.0
+        found = diff(*map(compare, both))
+        (row,) = found.flags
+        assert (row.name, row.appeared) == ("missed_breakpoint", False)
+        assert [plan["gradient"] for plan in row.plans] == ["quadrature"]
+        assert "scipy, default, native, rtol 1e-06, quadrature:" in str(found)
+
 
 class TestVerdicts:
+    def test_of_one_gradient_alone(self):
+        both = [small(), small()]
+        for run in both:
+            for record in list(run.records):
+                if record.stepping == "matched":
+                    other = copy.deepcopy(record)
+                    other.plan["gradient"], other.digest = "direct", f"{record.digest}-direct"
+                    run.records.append(other)
+        scale(both[1].records[-1], 1.01)
+        both[1].records = [r for r in both[1].records if r.stepping == "native" or r.plan["gradient"] == "direct"]
+        (row,) = diff(*map(compare, both)).verdicts
+        assert (row.gradient, row.series, row.verdict) == ("direct", "direct", ("pass", "fail"))
+        assert "verdict pass -> fail on neural_ode, direct, matched, rtol" in str(diff(*map(compare, both)))
+
     def test_one_that_changed(self):
         found = changed(lambda record: scale(record, 1.5), stepping="matched")
         (row,) = found.verdicts

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from crossbackend.compare import ProblemComparison
 from crossbackend.flag_groups import grouped
-from crossbackend.flags import ADVICE, LEVELS, below_atol, flags
+from crossbackend.flags import ADVICE, LEVELS, below_atol, flags, is_unstable
 from crossbackend.plan import Plan
 from crossbackend.record import Record, Status
 
@@ -296,3 +297,54 @@ class TestGroups:
     def test_what_holds_for_the_problem_names_no_cells(self):
         (group,) = grouped(Item([record()], of(record(), reference={"status": "failed"})))
         assert group.cells == ""
+
+
+class TestGradients:
+    """What is said of backsolve is not said of the others, and no flag is about two gradients."""
+
+    def of(self, gradient, norm="default", **changes):
+        made = record(norm=norm, **changes)
+        made.plan["gradient"] = gradient
+        return made
+
+    @pytest.mark.parametrize(
+        ("gradient", "flagged"),
+        [("backsolve", ["backsolve_unstable"]), ("interpolating", []), ("quadrature", []), ("direct", [])],
+    )
+    @pytest.mark.parametrize("status", [Status.OK, Status.DIVERGED])
+    def test_only_backsolve_is_unstable(self, gradient, status, flagged):
+        bad = self.of(gradient, status=status, reconstruction_error=0.5, message="too far")
+        assert names(of(bad)) == flagged
+        assert is_unstable(bad) is bool(flagged)
+
+    def test_a_backward_pass_without_steps_misses_no_breakpoint(self):
+        own = self.of("direct")
+        own.arrays |= {name: array[:0] for name, array in own.arrays.items() if name.startswith("backward/")}
+        assert of(own) == []
+        own.arrays["forward/t1"] = own.arrays["forward/t1"] + 0.1
+        (flag,) = of(own)
+        assert (flag.name, flag.gradient, flag.series) == ("missed_breakpoint", "direct", "direct")
+        assert flag.evidence.startswith("in the forward pass")
+        assert "backward" not in flag.evidence
+
+    def test_a_flag_tells_the_gradient(self):
+        own = [self.of(g, ends=(1.0, 4.0)) for g in ("backsolve", "quadrature")]
+        assert [(f.norm, f.gradient, f.series) for f in of(*own)] == [
+            ("default", "backsolve", "default"), ("default", "quadrature", "quadrature"),
+        ]  # fmt: skip
+
+    def test_settings_are_flagged_within_one_gradient(self):
+        row = {"stepping": "native", "norm": "default", "pass": "backward", "setting": "norm",
+               "values": {"scipy": "rms", "diffrax": "max"}}  # fmt: skip
+        found = of(differing=[row, row | {"gradient": "direct"}])
+        assert [(f.name, f.gradient) for f in found] == [
+            ("settings_differ", "backsolve"),
+            ("settings_differ", "direct"),
+        ]
+
+    def test_every_cell_is_every_cell_of_that_gradient(self):
+        own = [record(norm=n, reconstruction_error=0.5) for n in ("default", "seminorm")]
+        own.append(self.of("direct"))
+        item = ProblemComparison("p", CARD, {}, flags=of(*own), records=own)
+        (group,) = grouped(item)
+        assert group.cells == "every cell: torchdiffeq; default and seminorm; native; rtol 1e-06"

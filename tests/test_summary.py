@@ -85,3 +85,56 @@ def test_topics_in_reading_order():
 def test_what_is_missing():
     said = points(record("scipy"), record("diffrax", status=Status.TIMEOUT), damaged=["records/1.json: cut short"])
     assert said["Missing"] == ["1 of 2 plans did not finish: timeout.", "1 file was damaged and skipped."]
+
+
+def other(gradient, *rows):
+    """The same records, taken by another gradient."""
+    for row in rows:
+        row.plan["gradient"] = gradient
+        row.digest += gradient
+    return list(rows)
+
+
+class TestGradients:
+    def test_agreement_is_said_of_each_by_itself(self):
+        rows = [record("scipy"), record("diffrax", gradient=off(1e-10))]
+        rows += other("direct", record("torchdiffeq", gradient=off(0.5)), record("diffrax", gradient=off(0.5 + 4e-10)))
+        rows += other("quadrature", record("scipy", gradient=off(0.2)))
+        first, second = points(*rows)["Same steps"]
+        assert first.startswith("On 1 of 1 problems diffrax and scipy give the same gradient, to 1.0e-10 relative")
+        assert second.startswith("On 1 of 1 problems diffrax and torchdiffeq give the same gradient, to ")
+        assert second.endswith("when they take the same steps with the gradient direct.")
+        rows[2].arrays["gradient/y0"] = rows[2].arrays["gradient/y0"] * 2
+        assert "the reverse solve is no excuse with the gradient direct" in points(*rows)["Same steps"][1]
+
+    def test_native_differences_and_times_too(self):
+        rows = [timed("scipy", 1.0), timed("diffrax", 2.0, gradient=off(2e-7))]
+        rows += other("direct", timed("torchdiffeq", 0.1), timed("diffrax", 0.5, gradient=off(3e-5)))
+        rows += other("quadrature", timed("scipy", 0.3))
+        found = points(*rows)
+        assert found["Own steps"] == [
+            "As the libraries run by themselves, their gradients differ by 2.0e-07 on p at rtol 1e-06.",
+            "As the libraries run by themselves with the gradient direct, their gradients differ by 3.0e-05 on p at "
+            "rtol 1e-06.",
+        ]
+        assert found["Time"] == [
+            "One loss and gradient, in multiples of scipy's time, median over 1 plans: diffrax 2 times (2 to 2).",
+            "One loss and gradient with the gradient direct, in multiples of torchdiffeq's time, median over 1 plans: "
+            "diffrax 5 times (5 to 5).",
+        ]
+
+    def test_norms_are_judged_by_backsolve_alone(self):
+        counts = {"default": 100, "mixed-integrals": 50}
+        rows = other("quadrature", *(record("scipy", "native", n, backward={"nfe": c}) for n, c in counts.items()))
+        assert [s.series for s in compare(Run(None, records=rows)).problems[0].savings] == [  # type: ignore[arg-type]
+            "quadrature mixed-integrals"
+        ]
+        assert "Equal tolerance" not in points(*rows)
+
+    def test_unstable_in_every_cell_of_backsolve(self):
+        rows = [record("scipy", "native", reconstruction_error=1.0, error={"all": 0.2})]
+        rows += other("quadrature", record("scipy", "native", error={"all": 1e-9}))
+        assert points(*rows)["Reverse solve"] == [
+            "On p the reverse solve is unstable in every cell: the backsolve gradients are wrong by 0.2 to 0.2 in "
+            "every library."
+        ]

@@ -12,6 +12,7 @@ from crossbackend.diff.cells import TINY, Key, Pair, gradients, key, number
 from crossbackend.diff.parts import Fact, FlagChange, ProblemChange, ReferenceChange, SettingChange, VerdictChange
 from crossbackend.flags import LEVELS, Flag
 from crossbackend.record import Record, Status
+from crossbackend.series import gradient_of
 from crossbackend.speedup import AT_FLOOR
 from crossbackend.wording import listed
 
@@ -148,10 +149,11 @@ def _flagged(item: ProblemComparison, shared: set[Key]) -> dict[str, dict[Key, F
     exact: dict[tuple[Any, ...], list[Key]] = defaultdict(list)
     for record in item.records:
         if key(record) in shared:
-            exact[record.backend, record.norm, record.stepping, record.rtol].append(key(record))
+            gradient = gradient_of(record.plan)
+            exact[record.backend, gradient, record.norm, record.stepping, record.rtol].append(key(record))
     found: dict[str, dict[Key, Flag]] = defaultdict(dict)
     for flag in item.flags:
-        own = exact.get((flag.backend, flag.norm, flag.stepping, flag.rtol))
+        own = exact.get((flag.backend, flag.gradient, flag.norm, flag.stepping, flag.rtol))
         for cell in own if own is not None else _covered(flag, item.records, shared):
             found[flag.name].setdefault(cell, flag)
     return found
@@ -163,6 +165,7 @@ def _covered(flag: Flag, records: Sequence[Record], shared: set[Key]) -> list[Ke
         key(record)
         for record in records
         if (record.backend in backends or not flag.backend)
+        and flag.gradient in ("", gradient_of(record.plan))
         and flag.norm in ("", record.norm)
         and flag.stepping in ("", record.stepping)
         and flag.rtol in (None, record.rtol)
@@ -179,7 +182,7 @@ def verdicts(a: Comparison, b: Comparison) -> list[VerdictChange]:
             new = other.get(cell)
             if new is not None and new.verdict != old.verdict:
                 pairs = [(getattr(old, name), getattr(new, name)) for name in _OF_A_VERDICT]
-                found.append(VerdictChange(then.problem, *cell[:4], *pairs))
+                found.append(VerdictChange(then.problem, *cell[:4], *pairs, gradient=old.gradient))
     return found
 
 
@@ -190,6 +193,6 @@ def _numbered(cells: Iterable[Agreement]) -> dict[tuple[Any, ...], Agreement]:
     """Return cells by what they say of themselves, those that say the same (two devices) by their order too."""
     found: dict[tuple[Any, ...], Agreement] = {}
     for cell in cells:
-        own = (cell.norm, cell.rtol, cell.atol, cell.dtype)
-        found[*own, sum(other[:4] == own for other in found)] = cell
+        own = (cell.norm, cell.rtol, cell.atol, cell.dtype, cell.gradient)
+        found[*own, sum(other[:5] == own for other in found)] = cell
     return found

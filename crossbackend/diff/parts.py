@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from crossbackend.diff import sentences, text
+from crossbackend.series import BACKSOLVE, InSeries
 
 LEAST_REPEATS = 3
 """With fewer timed runs there are no quartiles to speak of."""
@@ -159,7 +160,7 @@ class FlagChange:
 
 
 @dataclass(frozen=True)
-class VerdictChange:
+class VerdictChange(InSeries):
     """A matched cell whose backends agree otherwise than before."""
 
     problem: str
@@ -170,6 +171,7 @@ class VerdictChange:
     verdict: tuple[str, str]
     difference: tuple[float | None, float | None]
     backends: tuple[list[str], list[str]]
+    gradient: str = BACKSOLVE
 
 
 @dataclass(frozen=True)

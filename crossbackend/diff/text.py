@@ -97,7 +97,7 @@ def _flag(row: FlagChange) -> str:
 
 def _verdicts(found: Difference) -> Iterator[str]:
     for row in found.verdicts:
-        cell = f"{row.problem}, {row.norm}, matched, rtol {row.rtol:g}"
+        cell = f"{row.problem}, {row.series}, matched, rtol {row.rtol:g}"
         yield f"verdict {arrow(*row.verdict)} on {cell}: {words.verdict(row)}"
 
 

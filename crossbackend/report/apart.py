@@ -1,7 +1,8 @@
-"""Plans of one problem that differ in more than backend, norm, stepping and rtol stand apart in the report.
+"""Plans of one problem that differ in more than backend, gradient, norm, stepping and rtol stand apart in the report.
 
 A run may hold a problem in two precisions, on two devices, or under two ratios of atol to rtol. The report's tables
-have a cell for a norm and a tolerance, so each such variant is shown as if it were a problem of its own.
+have a cell for a series and a tolerance, so each such variant is shown as if it were a problem of its own. Gradients
+stand together, for they are to be compared.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def _variant(record: Record) -> Variant:
     plan = record.plan
     factor = float(f"{plan['atol'] / plan['rtol']:.6g}")
     return (
-        ("", plan.get("dtype")), ("", plan.get("device")), ("", plan.get("gradient")), ("atol / rtol", factor),
+        ("", plan.get("dtype")), ("", plan.get("device")), ("atol / rtol", factor),
         ("first step", plan.get("first_step")),
     )  # fmt: skip
 

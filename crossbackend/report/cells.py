@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 from crossbackend.compare import AT_FLOOR, Comparison
 from crossbackend.record import Record, Status
 from crossbackend.report.formats import NONE, clean, number, sci, seconds, size, tolerance, whole
-from crossbackend.report.names import Names, at, failed, sweeps, total_nfe
+from crossbackend.report.names import Names, at, failed, names_of, sweeps, total_nfe
 from crossbackend.report.table import Cell, Table, grouped, head, num
+from crossbackend.series import BACKSOLVE, gradient_of, series, series_of
 from crossbackend.wording import listed
 
 _PLAN = ("problem", "backend", "stepping", "norm", "rtol", "atol", "gradient", "dtype", "device", "first_step")
@@ -20,6 +22,11 @@ _PARTS = {
     "error": ("all", "y0", "params", "floor"),
     "time": ("median_s", "q1_s", "q3_s", "min_s", "first_s", "compile_s", "repeats"),
 }
+_WHERE_KNOWN = {
+    **{f"backward_{name}": ("backward", "parts", name) for name in ("vjp_y", "vjp_params", "recomputed")},
+    **{name: (name,) for name in ("memory_rise_bytes", "device_memory_bytes")},
+}
+"""Numbers that many runs do not have: their columns are there where a record has one."""
 
 
 @dataclass(frozen=True)
@@ -57,22 +64,45 @@ COLUMNS = (
     Column("median", "time", "time_median_s"), Column("first call", "time", "time_first_s"),
     Column("compile", "time", "time_compile_s"), Column("memory", key="peak_memory_bytes"),
 )  # fmt: skip
+GRADIENT = Column("gradient", choose=True)
+NORM = [column.name for column in COLUMNS].index("norm")
+MEMORY = (
+    Column("memory of a call", key="memory_rise_bytes"),
+    Column("memory on the device", key="device_memory_bytes"),
+)
 
 
-def over() -> list[tuple[str, int]]:
+def columns(comparison: Comparison) -> tuple[Column, ...]:
+    """Return the columns of a run's table: the gradient, and more of the memory, where there is something to say."""
+    found = list(COLUMNS)
+    if any(gradient_of(record.plan) != BACKSOLVE for record in comparison.records):
+        found.insert(NORM, GRADIENT)
+    return (*found, *(column for column in MEMORY if column.key in _known(comparison)))
+
+
+def _known(comparison: Comparison) -> list[str]:
+    return [
+        name
+        for name, path in _WHERE_KNOWN.items()
+        if any(at(record, *path) is not None for record in comparison.records)
+    ]
+
+
+def over(found: Sequence[Column]) -> list[tuple[str, int]]:
     """Return the row above the columns' names: what neighbours share, and how many they are."""
-    return [(name, len(list(group))) for name, group in groupby(column.over for column in COLUMNS)]
+    return [(name, len(list(group))) for name, group in groupby(column.over for column in found)]
 
 
 def numbers(comparison: Comparison) -> dict[str, Any]:
     """Return all records as columns and rows of plain values, for CSV and for sorting by value."""
-    columns = [*_PLAN, "status", "message", "loss"]
-    columns += [f"{part}_{key}" for part, keys in _PARTS.items() for key in keys]
-    columns += ["reconstruction_error", "rounding_floor", "peak_memory_bytes", "digest"]
-    return {"columns": columns, "rows": [_values(record) for record in comparison.records]}
+    known = _known(comparison)
+    found = [*_PLAN, "status", "message", "loss"]
+    found += [f"{part}_{key}" for part, keys in _PARTS.items() for key in keys]
+    found += ["reconstruction_error", "rounding_floor", "peak_memory_bytes", *known, "digest"]
+    return {"columns": found, "rows": [_values(record, known) for record in comparison.records]}
 
 
-def _values(record: Record) -> list[Any]:
+def _values(record: Record, known: Sequence[str]) -> list[Any]:
     plan: list[Any] = []
     for name in _PLAN:
         value = record.plan.get(name)
@@ -81,19 +111,21 @@ def _values(record: Record) -> list[Any]:
         )
     parts = [at(record, part, key) for part, keys in _PARTS.items() for key in keys]
     last = [at(record, name) for name in ("reconstruction_error", "rounding_floor", "peak_memory_bytes")]
+    last += [at(record, *_WHERE_KNOWN[name]) for name in known]
     return [*plan, str(record.status), clean(record.message), at(record, "loss"), *parts, *last, clean(record.digest)]
 
 
 def rows(comparison: Comparison) -> list[list[Cell]]:
-    """Return a row of cells for every record, in the order of `numbers`."""
-    return [_row(record, item.problem) for item in comparison.problems for record in item.records]
+    """Return a row of cells for every record under `columns`, in the order of `numbers`."""
+    found = columns(comparison)
+    return [_row(record, item.problem, found) for item in comparison.problems for record in item.records]
 
 
-def _row(record: Record, problem: str) -> list[Cell]:
+def _row(record: Record, problem: str, found: Sequence[Column]) -> list[Cell]:
     words = str(record.status).replace("_", " ")
     bad = failed(record)
     kind = "fail" if bad else "missing" if record.status == Status.UNSUPPORTED else ""
-    return [
+    cells = [
         head(problem), Cell(record.backend), Cell(record.stepping), Cell(record.norm),
         num(tolerance(record.rtol)), Cell(f"✕ {words}" if bad else words, note=record.message, kind=kind),
         num(sci(at(record, "error", "all")), note=_at_floor(record)), num(whole(at(record, "forward", "nfe"))),
@@ -102,6 +134,9 @@ def _row(record: Record, problem: str) -> list[Cell]:
         num(seconds(at(record, "time", "first_s"))), num(seconds(at(record, "time", "compile_s"))),
         num(size(record.peak_memory_bytes)),
     ]  # fmt: skip
+    if GRADIENT in found:
+        cells.insert(NORM, Cell(gradient_of(record.plan)))
+    return cells + [num(size(at(record, column.key))) for column in MEMORY if column in found]
 
 
 def _at_floor(record: Record) -> str:
@@ -119,13 +154,13 @@ def condensed(comparison: Comparison, names: Names) -> Table:
     keys: list[tuple[str, ...]] = []
     bodies: list[list[Cell]] = []
     for item in comparison.problems:
-        for (backend, norm, stepping), sweep in sweeps(item.records, names).items():
+        for (backend, one, stepping), sweep in sweeps(item.records, names).items():
             at_rtol = {record.rtol: record for record in sweep}
-            keys.append((item.problem, backend, f"{norm}, {stepping}"))
+            keys.append((item.problem, backend, f"{one}, {stepping}"))
             bodies.append([_short(at_rtol.get(rtol)) for rtol in names.rtols])
     caption = "All records: gradient error; evaluations of both passes; median time. A cross names what did not finish."
-    columns = ["problem", "backend", "norm, stepping", *(f"rtol {tolerance(r)}" for r in names.rtols)]
-    return Table("records", caption, columns, grouped(keys, bodies), numbers=tuple(range(3, len(columns))))
+    shown = ["problem", "backend", f"{names.column}, stepping", *(f"rtol {tolerance(r)}" for r in names.rtols)]
+    return Table("records", caption, shown, grouped(keys, bodies), numbers=tuple(range(3, len(shown))))
 
 
 def _short(record: Record | None) -> Cell:
@@ -157,26 +192,33 @@ def failures(comparison: Comparison) -> Table:
         keys.append((status.replace("_", " "), backend))
         bodies.append([Cell(problems), Cell(f"{cells}; rtol {rtols}"), Cell(message, note=own[0].status.advice)])
     caption = "Plans without a result: the library's words, and what to do."
-    columns = ["status", "backend", "problem", "where", "message and advice"]
-    return Table("failures", caption, columns, grouped(keys, bodies))
+    shown = ["status", "backend", "problem", "where", "message and advice"]
+    return Table("failures", caption, shown, grouped(keys, bodies))
 
 
 def _where(records: list[Record]) -> str:
-    norms: dict[str, dict[str, None]] = {}
+    by_stepping: dict[str, dict[str, None]] = {}
     for record in records:
-        norms.setdefault(record.stepping, {})[record.norm] = None
-    return "; ".join(f"{stepping}: {listed(found)}" for stepping, found in norms.items())
+        by_stepping.setdefault(record.stepping, {})[series_of(record.plan)] = None
+    return "; ".join(f"{stepping}: {listed(found)}" for stepping, found in by_stepping.items())
 
 
 def declined(comparison: Comparison) -> Table:
     """Return the plans that a backend declined and that left no record."""
-    fields = ("problem", "backend", "norm", "stepping")
-    known = {tuple(str(r.plan.get(f)) for f in fields) for r in comparison.records if r.status == Status.UNSUPPORTED}
+    left = [record.plan for record in comparison.records if record.status == Status.UNSUPPORTED]
+    known = {_declined(plan) for plan in left} | {_declined({**plan, "gradient": None}) for plan in left}
     rows: dict[tuple[str, ...], list[Cell]] = {}
     for found in comparison.about.get("declined") or []:
         if isinstance(found, dict):
-            key = tuple(str(found.get(name, "")) for name in fields)
+            key = _declined(found)
             cells = [head(key[0]), *(Cell(text) for text in key[1:]), Cell(str(found.get("reason", "")))]
             if key not in known:
                 rows.setdefault(key, cells)
-    return Table("declined", "Plans that a backend declined.", [*fields, "reason"], list(rows.values()))
+    shown = ["problem", "backend", names_of(comparison).column, "stepping", "reason"]
+    return Table("declined", "Plans that a backend declined.", shown, list(rows.values()))
+
+
+def _declined(plan: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return a declined plan's cells of the table; a run may say that it was declined and not under which gradient."""
+    problem, backend, norm, stepping = (str(plan.get(f, "")) for f in ("problem", "backend", "norm", "stepping"))
+    return problem, backend, series(norm, gradient_of(plan)), stepping

@@ -12,6 +12,7 @@ from crossbackend.report.draw import WIDTH, Chart, Mark, Sheet, drawing, log_axi
 from crossbackend.report.formats import clean, count, number, percent, sci, seconds, short, tolerance, whole
 from crossbackend.report.names import Names, at, cell, failed, sweeps, total_nfe
 from crossbackend.report.palette import BAND, INK, SOFT, picture_colours
+from crossbackend.series import series_of
 
 Measure = Callable[[Record], float | None]
 READABLE = 30
@@ -38,7 +39,7 @@ def work(item: ProblemComparison, names: Names, axis: str, name: str) -> Chart |
     sheet.panel.set_ylabel("relative gradient error")
     _margins(sheet, _failures(item.records, names))
     what = "evaluations of the vector field" if axis == "nfe" else "median time"
-    label = f"{item.problem}: relative gradient error against {what}, a curve for each backend and norm"
+    label = f"{item.problem}: relative gradient error against {what}, a curve for each backend and {names.column}"
     return sheet.finish(item.problem, clean(label), _note(floor, item.records))
 
 
@@ -57,9 +58,9 @@ def _floor(panel: Any, floor: float) -> None:
 def _curves(
     sheet: Sheet, records: Sequence[Record], names: Names, across: Measure, up: Measure, shown: Callable[[Any], str]
 ) -> list[tuple[float, float]]:
-    """Draw a curve for each backend, norm and stepping; return the points drawn."""
+    """Draw a curve for each backend, series and stepping; return the points drawn."""
     points = []
-    for (backend, norm, stepping), sweep in sweeps(records, names).items():
+    for (backend, series, stepping), sweep in sweeps(records, names).items():
         xs, ys, titles = [], [], []
         for record in sweep:
             x, y = across(record), up(record)
@@ -72,8 +73,8 @@ def _curves(
             titles.append(f"{cell(record)}: {sci(y)} at {shown(x)}")
         if not titles:
             continue
-        mark = Mark(names.backends.index(backend), names.norms.index(norm), stepping, titles)
-        sheet.line(xs, ys, norm, names.colours[backend].sentinel, mark)
+        mark = Mark(names.backends.index(backend), names.series.index(series), stepping, titles)
+        sheet.line(xs, ys, series, names.colours[backend].sentinel, mark)
         points += [(x, y) for x, y in zip(xs, ys, strict=True) if not math.isnan(x)]
     return points
 
@@ -83,7 +84,7 @@ def _failures(records: Sequence[Record], names: Names) -> list[tuple[str, Mark]]
     for record in records:
         if failed(record) and record.stepping == "native":
             title = f"{cell(record)}: {record.status}. {record.message}"
-            numbers = names.backends.index(record.backend), names.norms.index(record.norm)
+            numbers = names.backends.index(record.backend), names.series.index(series_of(record.plan))
             found.append((names.colours[record.backend].sentinel, Mark(*numbers, record.stepping, [title])))
     return found
 
@@ -103,17 +104,17 @@ def savings(item: ProblemComparison, names: Names, name: str) -> Chart | None:
     rtols: list[float] = []
     curves: dict[tuple[str, str, str], list[Any]] = {}
     for saving in sorted(item.savings, key=lambda s: -s.rtol):
-        curves.setdefault((saving.backend, saving.norm, saving.stepping), []).append(saving)
-    for (backend, norm, stepping), found in curves.items():
+        curves.setdefault((saving.backend, saving.series, saving.stepping), []).append(saving)
+    for (backend, series, stepping), found in curves.items():
         xs, ys = [s.rtol for s in found], [100 * s.saved for s in found]
         rtols += xs
         titles = [
-            clean(f"{backend}, {norm}, {stepping}, rtol {tolerance(s.rtol)}: {percent(s.saved)} saved, "
+            clean(f"{backend}, {series}, {stepping}, rtol {tolerance(s.rtol)}: {percent(s.saved)} saved, "
                   f"{whole(s.nfe_default)} to {whole(s.nfe)}")
             for s in found
         ]  # fmt: skip
-        mark = Mark(names.backends.index(backend), names.norms.index(norm), stepping, titles)
-        sheet.line(xs, ys, norm, names.colours[backend].sentinel, mark)
+        mark = Mark(names.backends.index(backend), names.series.index(series), stepping, titles)
+        sheet.line(xs, ys, series, names.colours[backend].sentinel, mark)
     if not rtols:
         return None
     _rtol_axis(sheet.panel, rtols)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from crossbackend.compare import WANTED, Comparison, Saving, SpeedUp
+from crossbackend.gradient_costs import Against
 from crossbackend.record import Record, Status
 from crossbackend.report.formats import NONE, percent, ratio, sci, seconds, tolerance, typographic, whole
 from crossbackend.report.names import Names, at, usual
 from crossbackend.report.table import Cell, Table, grouped, head, num
+from crossbackend.series import series_of
 
 
 def savings(comparison: Comparison, names: Names, stepping: str) -> Table:
@@ -17,18 +19,18 @@ def savings(comparison: Comparison, names: Names, stepping: str) -> Table:
     keys: list[tuple[str, ...]] = []
     bodies: list[list[Cell]] = []
     for item in comparison.problems:
-        found = {(s.backend, s.norm, s.rtol): s for s in item.savings if s.stepping == stepping}
+        found = {(s.backend, s.series, s.rtol): s for s in item.savings if s.stepping == stepping}
         for backend in names.backends:
-            for norm in names.norms:
-                row = [found.get((backend, norm, rtol)) for rtol in rtols]
+            for series in names.series:
+                row = [found.get((backend, series, rtol)) for rtol in rtols]
                 if any(row):
-                    keys.append((item.problem, backend, norm))
+                    keys.append((item.problem, backend, series))
                     bodies.append([_saving(saving) for saving in row])
     caption = (
         f"Backward evaluations saved against the norm default at equal tolerance, {stepping} stepping: share saved "
         "(default → this norm), and what became of the gradient error."
     )
-    columns = ["problem", "backend", "norm", *(f"rtol {tolerance(rtol)}" for rtol in rtols)]
+    columns = ["problem", "backend", names.column, *(f"rtol {tolerance(rtol)}" for rtol in rtols)]
     numbers = tuple(range(3, len(columns)))
     return Table(f"savings-{stepping}", caption, columns, grouped(keys, bodies), f"Saved, {stepping} stepping", numbers)
 
@@ -46,32 +48,33 @@ def speedups(comparison: Comparison, names: Names) -> Table:
     bodies: list[list[Cell]] = []
     for item in comparison.problems:
         rtol = usual(r for r in item.records if r.stepping == "native")
-        saved = {(s.backend, s.norm): s for s in item.savings if s.stepping == "native" and s.rtol == rtol}
-        found = {(s.backend, s.norm, s.cost): s for s in item.speedups if s.stepping == "native"}
+        saved = {(s.backend, s.series): s for s in item.savings if s.stepping == "native" and s.rtol == rtol}
+        found = {(s.backend, s.series, s.cost): s for s in item.speedups if s.stepping == "native"}
         for backend in names.backends:
-            for norm in names.norms:
-                rows = [found.get((backend, norm, cost)) for cost in ("backward_nfe", "time")]
+            for series in names.series:
+                rows = [found.get((backend, series, cost)) for cost in ("backward_nfe", "time")]
                 if any(
                     row is not None and row.factor is not None for row in rows
                 ):  # the charts say why others have none
-                    keys.append((f"{item.problem}, rtol {tolerance(rtol)}", backend, norm))
-                    one = saved.get((backend, norm))
+                    keys.append((f"{item.problem}, rtol {tolerance(rtol)}", backend, series))
+                    one = saved.get((backend, series))
                     saving = num(NONE if one is None else percent(one.saved))
-                    bodies.append([saving, *(_speedup(row) for row in rows), _errors(rows)])
+                    bodies.append([saving, *(factor(row) for row in rows), _errors(rows)])
     caption = (
         "What a norm saves against default, native stepping: backward evaluations at equal tolerance (the paper's "
         "figure), and how many times cheaper it is at equal gradient error: the mean over the errors that both reach, "
         "the extremes in brackets, and those errors."
     )
     columns = [
-        "problem", "backend", "norm", "saved at equal tolerance", "cheaper in backward evaluations", "cheaper in time",
-        "at errors",
+        "problem", "backend", names.column, "saved at equal tolerance", "cheaper in backward evaluations",
+        "cheaper in time", "at errors",
     ]  # fmt: skip
     numbers = (3, 4, 5, 6)
     return Table("speedups", caption, columns, grouped(keys, bodies), "Speed-up at equal error", numbers, inline=True)
 
 
-def _speedup(row: SpeedUp | None) -> Cell:
+def factor(row: SpeedUp | Against | None) -> Cell:
+    """Return a factor at equal error with its extremes, or why there is none."""
     if row is None:
         return num(NONE)
     if row.factor is None or row.errors is None:
@@ -93,19 +96,19 @@ def timings(comparison: Comparison, names: Names) -> Table:
         timed = [r for r in item.records if r.stepping == "native" and at(r, "time", "median_s") is not None]
         rtol = usual(timed)
         here = [r for r in item.records if r.stepping == "native" and r.rtol == rtol and r.status != Status.UNSUPPORTED]
-        for norm in names.norms:
-            own = {r.backend: r for r in here if r.norm == norm}
+        for series in names.series:
+            own = {r.backend: r for r in here if series_of(r.plan) == series}
             medians = [m for r in own.values() if (m := at(r, "time", "median_s")) is not None]
             for backend in names.backends:
                 if backend in own:
-                    keys.append((f"{item.problem}, rtol {tolerance(rtol)}", norm, backend))
+                    keys.append((f"{item.problem}, rtol {tolerance(rtol)}", series, backend))
                     bodies.append(_timing(own[backend], min(medians, default=None)))
     caption = (
         "Time of one loss and gradient: median with quartiles, how many times slower than the fastest backend under "
-        "the same norm, the first call and compilation apart. Compare the ratios within this run; absolute times "
-        "from a shared machine mean little."
+        f"the same {names.column}, the first call and compilation apart. Compare the ratios within this run; absolute "
+        "times from a shared machine mean little."
     )
-    columns = ["problem", "norm", "backend", "median", "quartiles", "ratio", "first call", "compile", "repeats"]
+    columns = ["problem", names.column, "backend", "median", "quartiles", "ratio", "first call", "compile", "repeats"]
     return Table("timings", caption, columns, grouped(keys, bodies), "Times", tuple(range(3, 9)))
 
 
@@ -141,4 +144,4 @@ def _cheapest(found: dict | None) -> Cell:
     if found is None:
         return Cell(NONE, kind="missing")
     note = f"rtol {tolerance(found['rtol'])}, {seconds(found['median_s'])}, error {sci(found['error'])}"
-    return Cell(f"{found['backend']}, {found['norm']}", note)
+    return Cell(f"{found['backend']}, {series_of(found)}", note)

@@ -284,7 +284,7 @@ def _flags(found: Difference) -> Table:
 
 
 def _verdicts(found: Difference) -> Table:
-    keys = [(row.problem, row.norm) for row in found.verdicts]
+    keys = [(row.problem, row.series) for row in found.verdicts]
     bodies = [
         [num(tolerance(row.rtol)), *(Cell(WORDS.get(name, name), kind=name) for name in row.verdict),
          num(_arrow(*map(sci, row.difference))), Cell(_either(*(_listed(names) or NONE for names in row.backends)))]

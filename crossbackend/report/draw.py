@@ -1,6 +1,6 @@
 """Figures as SVG: drawn by matplotlib in sentinel colours, then cleaned of all that a page does not need.
 
-Every series is a group `<g class="mark" data-b data-n data-s>` (backend, norm, stepping, by number or name), so that
+Every series is a group `<g class="mark" data-b data-n data-s>` (backend, series, stepping, by number or name), so that
 the page can switch it on and off, and every point carries a `<title>` that says what it is.
 """
 
@@ -17,7 +17,7 @@ from functools import wraps
 from typing import Any
 
 from crossbackend.report.formats import clean, plain, tolerance
-from crossbackend.report.palette import GRID, INK, PAPER, SOFT, norm_style
+from crossbackend.report.palette import GRID, INK, PAPER, SOFT, series_style
 
 WIDTH = 3.5
 """Width of a figure in inches: two stand side by side on a desk, one is readable on a phone."""
@@ -55,7 +55,7 @@ class Mark:
 
     Attributes
     ----------
-    backend, norm : int or None
+    backend, series : int or None
         Their numbers among the run's names.
     stepping : str
     titles : list of str
@@ -65,7 +65,7 @@ class Mark:
     """
 
     backend: int | None = None
-    norm: int | None = None
+    series: int | None = None
     stepping: str = ""
     titles: list[str] = field(default_factory=list)
     bins: tuple[float, float, Sequence[int] | Sequence[str]] | None = None
@@ -126,10 +126,10 @@ class Sheet:
         return f"mark-{len(self.marks) - 1}"
 
     def line(
-        self, x: Sequence[float], y: Sequence[float], norm: str, colour: str, mark: Mark, panel: Any = None
+        self, x: Sequence[float], y: Sequence[float], series: str, colour: str, mark: Mark, panel: Any = None
     ) -> None:
-        """Draw one series of points in its norm's line style; NaN leaves a gap."""
-        dashes, marker = norm_style(norm)
+        """Draw one series of points in its line style; NaN leaves a gap."""
+        dashes, marker = series_style(series)
         light = mark.stepping == "matched"
         (panel or self.panel).plot(
             x, y, linestyle=dashes, marker=marker, color=colour, markeredgecolor=PAPER, markeredgewidth=0.6,
@@ -228,7 +228,7 @@ def _tidy_element(element: ET.Element) -> None:
 def _name_mark(group: ET.Element, mark: Mark, alone: bool) -> None:
     """Name a series for the page's switches; where none is native, no stepping waits to be switched on."""
     group.attrib["class"] = "mark"
-    for key, value in (("b", mark.backend), ("n", mark.norm), ("s", None if alone else mark.stepping or None)):
+    for key, value in (("b", mark.backend), ("n", mark.series), ("s", None if alone else mark.stepping or None)):
         if value is not None:
             group.attrib[f"data-{key}"] = clean(value)
     if mark.bins is not None:

@@ -15,7 +15,7 @@ from crossbackend.report.draw import WIDE, WIDTH, Chart, Sheet, drawing, paper
 from crossbackend.report.formats import clean, short
 from crossbackend.report.groups import PICTURE
 from crossbackend.report.names import Names
-from crossbackend.report.palette import INK, Colour, every, norm_style, printed
+from crossbackend.report.palette import INK, Colour, every, printed, series_style
 from crossbackend.report.paper import PaperView
 from crossbackend.report.view import View
 
@@ -35,12 +35,12 @@ def legend(names: Names, width: float = WIDE) -> Chart | None:
     backends = [
         Line2D([], [], color=names.colours[n].sentinel, linewidth=5, label=short(n, 24)) for n in names.backends
     ]
-    norms = []
-    for norm in names.norms:
-        dashes, marker = norm_style(norm)
-        norms.append(Line2D([], [], color=INK, linestyle=dashes, marker=marker, label=short(norm, 24), markersize=4))
+    series = []
+    for one in names.series:
+        dashes, marker = series_style(one)
+        series.append(Line2D([], [], color=INK, linestyle=dashes, marker=marker, label=short(one, 24), markersize=4))
     fits = max(round(width / WIDE * 6), 1)  # keys beside each other
-    rows = [backends + norms] if len(backends + norms) <= fits else [backends, norms]
+    rows = [backends + series] if len(backends + series) <= fits else [backends, series]
     lines = [-(-len(row) // fits) for row in rows]
     sheet = Sheet("legend", 0.2 * sum(lines) + 0.06, width=width)
     sheet.panel.set_axis_off()
@@ -57,7 +57,7 @@ def legend(names: Names, width: float = WIDE) -> Chart | None:
 def figures(view: View) -> Iterator[tuple[str, bytes]]:
     """Yield the name of a file and its bytes for every chart of a view; equal views give equal bytes.
 
-    Names are `KIND-PROBLEM.svg`, with the kinds `nfe`, `time`, `speedups`, `savings`, `steps`, `splits`,
+    Names are `KIND-PROBLEM.svg`, with the kinds `nfe`, `time`, `speedups`, `gradients`, `savings`, `steps`, `splits`,
     `reconstruction` and `picture`; those of trainings begin with `paper-`. What is in a problem's name and would be a
     folder or a wildcard is percent-encoded, and a name that is too long or has characters that no file should have is
     cut, and told apart by a hash.

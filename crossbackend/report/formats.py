@@ -99,11 +99,13 @@ def _three(value: float) -> str:
 
 
 def size(value: Any) -> str:
-    """Return bytes as 412 MB or 16 GB."""
+    """Return bytes as 120 kB, 4.2 MB, 412 MB or 16 GB."""
     found = number(value)
     if found is None:
         return NONE
-    return f"{found / 1e9:.3g} GB" if found >= 1e9 else f"{found / 1e6:.0f} MB"
+    if found < 1e6:
+        return f"{found / 1e3:.0f} kB"
+    return f"{found / 1e9:.3g} GB" if found >= 1e9 else f"{found / 1e6:.{1 if found < 1e7 else 0}f} MB"
 
 
 def percent(value: Any) -> str:

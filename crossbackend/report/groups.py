@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from crossbackend.compare import UNSTABLE_FACTOR, ProblemComparison
 from crossbackend.record import Record, Status
-from crossbackend.report import charts, explain_charts, step_charts
+from crossbackend.report import charts, explain_charts, gradients, step_charts
 from crossbackend.report.draw import Chart
 from crossbackend.report.formats import typographic
 from crossbackend.report.names import Names, at
+from crossbackend.series import BACKSOLVE, gradient_of
 
 PICTURE = "picture"
 """The chart of a problem's solution, which belongs to the problem's own section."""
@@ -49,6 +50,13 @@ _LOOK = {
         "the errors that both reach, the line spans its extremes; filled for backward evaluations, hollow for time. "
         "Right of 1 the norm pays.",
     ),
+    "gradients": (
+        "Gradient methods at equal gradient error",
+        "How many times cheaper than backsolve another way to take the gradient is where both reach the same error; "
+        "after the slash, the norm of backsolve. The marker is the mean over the errors that both reach, the line "
+        "spans its extremes; filled for backward evaluations, hollow for time. Right of 1 the other way pays. An "
+        "evaluation is not the same work for every gradient, so it is the time that counts.",
+    ),
     "savings": (
         "Evaluations saved by the norm at equal tolerance",
         "Above zero the norm saves evaluations of the backward pass. Read it with the charts of error: evaluations "
@@ -83,7 +91,7 @@ def problem_charts(item: ProblemComparison, names: Names, index: int) -> dict[st
         "nfe": lambda item, names, name: charts.work(item, names, "nfe", name),
         "time": lambda item, names, name: charts.work(item, names, "time", name),
         "savings": charts.savings, "steps": step_charts.steps, "reconstruction": charts.reconstruction,
-        "speedups": explain_charts.speedups, "splits": explain_charts.splits,
+        "speedups": explain_charts.speedups, "splits": explain_charts.splits, "gradients": gradients.chart,
     }  # fmt: skip
     found = {kind: draw[kind](item, names, f"{kind}-{index}") for kind in _LOOK}
     return {**found, PICTURE: charts.picture(item, f"solution-{index}")}
@@ -107,11 +115,13 @@ def _lacking(kind: str, item: ProblemComparison) -> str:
         return "no plan finished."
     if kind in ("nfe", "time"):
         return _no_curve(kind, good)
+    if kind == "gradients":
+        return typographic(gradients.lacking(item))
     if kind in ("speedups", "savings"):
         reasons = list(dict.fromkeys(row.reason for row in item.speedups if row.stepping == "native" and row.reason))
         if kind == "speedups" and reasons:
             return typographic("; ".join(reasons[:2])) + "."
-        norms = {record.norm for record in good}
+        norms = {record.norm for record in good if gradient_of(record.plan) == BACKSOLVE}
         lacks = "second norm to compare with the default" if "default" in norms else "plan under the norm default"
         return f"no {lacks}."
     if kind == "splits":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from crossbackend.report import cells
 from crossbackend.report.draw import Chart, screen
 from crossbackend.report.page import embedded, page
-from crossbackend.report.palette import every, norm_style, themed
+from crossbackend.report.palette import every, series_style, themed
 from crossbackend.report.view import View
 
 
@@ -20,17 +20,17 @@ def render(view: View) -> bytes:
 
     return page(
         "report.html", colours=colours.values(), styles=["report.css"], script="report.js",
-        view=view, many=len(view.problems) > 16, draw=drawing, columns=cells.COLUMNS, over=cells.over(),
-        samples=[sample(name) for name in view.names.norms], paper=view.paper,
+        view=view, many=len(view.problems) > 16, draw=drawing, columns=view.columns, over=cells.over(view.columns),
+        samples=[sample(name) for name in view.names.series], paper=view.paper,
         trained=[sample(name) for name in view.paper.norms] if view.paper else [], data=Markup(embedded(view.numbers)),
     )  # fmt: skip
 
 
-def sample(norm: str) -> dict[str, str]:
-    """Return what a norm's key needs: its dashes and its marker's outline around (17, 6)."""
-    dashes, marker = norm_style(norm)
+def sample(series: str) -> dict[str, str]:
+    """Return what a series' key needs: its dashes and its marker's outline around (17, 6)."""
+    dashes, marker = series_style(series)
     pattern = "" if dashes == "-" else " ".join(f"{1.6 * n:g}" for n in dashes[1])  # type: ignore[index]
-    return {"name": norm, "dashes": pattern, "marker": _MARKERS.get(marker, _MARKERS["o"])}
+    return {"name": series, "dashes": pattern, "marker": _MARKERS.get(marker, _MARKERS["o"])}
 
 
 _MARKERS = {

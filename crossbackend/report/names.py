@@ -10,29 +10,57 @@ from crossbackend.compare import Comparison
 from crossbackend.record import Record, Status, usual_rtol
 from crossbackend.report import palette
 from crossbackend.report.formats import clean, number, tolerance
+from crossbackend.series import BACKSOLVE, gradient_of, series_of
 
 _FIRST = ("default", "seminorm", "mixed-seminorm")
 
 
 @dataclass(frozen=True)
 class Names:
-    """Backends with their colours, and norms, of one run."""
+    """Backends with their colours, and series, of one run.
+
+    Attributes
+    ----------
+    backends : list of str
+    series : list of str
+        Norms of backsolve, then the other gradients that some backend did not decline: see `crossbackend.series`.
+    rtols : list of float
+    colours : dict of str to Colour
+    mixed : bool
+        Whether a gradient other than backsolve is among them.
+    """
 
     backends: list[str]
-    norms: list[str]
+    series: list[str]
     rtols: list[float]
     colours: dict[str, palette.Colour]
+    mixed: bool = False
+
+    @property
+    def column(self) -> str:
+        """What a series is called, above a column of them."""
+        return "norm or gradient" if self.mixed else "norm"
+
+    @property
+    def columns(self) -> str:
+        """What several are called."""
+        return "norms and gradients" if self.mixed else "norms"
 
 
 def names_of(comparison: Comparison) -> Names:
     """Return the names that a comparison's records carry, with a colour for those of its trainings too."""
     records = comparison.records
     backends = sorted({record.backend for record in records})
-    norms = {record.norm for record in records}
-    order = [name for name in _FIRST if name in norms] + sorted(norms - set(_FIRST))
+    norms = {str(record.norm) for record in records if gradient_of(record.plan) == BACKSOLVE}
+    tried = [record for record in records if record.status != Status.UNSUPPORTED]
+    others = {series_of(record.plan) for record in tried} - norms
     rtols = sorted({record.rtol for record in records}, reverse=True)
     coloured = {*backends, *(training.backend for training in comparison.training)}
-    return Names(backends, order, rtols, palette.backends(sorted(coloured)))
+    return Names(backends, [*_ordered(norms), *sorted(others)], rtols, palette.backends(sorted(coloured)), bool(others))
+
+
+def _ordered(norms: set[str]) -> list[str]:
+    return [name for name in _FIRST if name in norms] + sorted(norms - set(_FIRST))
 
 
 def training_names(comparison: Comparison, names: Names) -> Names:
@@ -41,10 +69,9 @@ def training_names(comparison: Comparison, names: Names) -> Names:
     A name has the same number in both, by which the page's switches know it.
     """
     backends = sorted({training.backend for training in comparison.training} - set(names.backends))
-    norms = {training.norm for training in comparison.training} - set(names.norms)
-    order = [name for name in _FIRST if name in norms] + sorted(norms - set(_FIRST))
+    norms = {training.norm for training in comparison.training} - set(names.series)
     rtols = sorted({training.rtol for training in comparison.training}, reverse=True)
-    return Names([*names.backends, *backends], [*names.norms, *order], rtols, names.colours)
+    return Names([*names.backends, *backends], [*names.series, *_ordered(norms)], rtols, names.colours, names.mixed)
 
 
 def at(record: Record, *path: str) -> float | None:
@@ -68,16 +95,23 @@ def failed(record: Record) -> bool:
 
 def cell(record: Record) -> str:
     """Name a record within its problem: `diffrax, seminorm, native, rtol 10⁻⁶`."""
-    parts = (record.backend, record.norm, record.stepping, f"rtol {tolerance(record.rtol)}")
+    parts = (record.backend, series_of(record.plan), record.stepping, f"rtol {tolerance(record.rtol)}")
     return clean(", ".join(parts))
 
 
 def sweeps(records: Iterable[Record], names: Names) -> dict[tuple[str, str, str], list[Record]]:
-    """Return records by (backend, norm, stepping), each from the loosest tolerance to the tightest."""
+    """Return records by (backend, series, stepping), each from the loosest tolerance to the tightest.
+
+    A gradient that every backend declined is no series.
+    """
     found: dict[tuple[str, str, str], list[Record]] = {}
-    rank = {name: index for index, name in enumerate(names.norms)}
-    for record in sorted(records, key=lambda r: (r.backend, rank[r.norm], r.stepping != "native", -r.rtol, r.digest)):
-        found.setdefault((record.backend, record.norm, record.stepping), []).append(record)
+    rank = {name: index for index, name in enumerate(names.series)}
+
+    def order(record: Record) -> tuple[Any, ...]:
+        return record.backend, rank[series_of(record.plan)], record.stepping != "native", -record.rtol, record.digest
+
+    for record in sorted((r for r in records if series_of(r.plan) in rank), key=order):
+        found.setdefault((record.backend, series_of(record.plan), record.stepping), []).append(record)
     return found
 
 

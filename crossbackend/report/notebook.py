@@ -36,6 +36,7 @@ from crossbackend.report.page import fragment, template
 from crossbackend.report.palette import Colour, every, themed
 from crossbackend.report.table import Cell, Table, head, num
 from crossbackend.report.view import notices, summary, tiles
+from crossbackend.series import gradient_of, series
 from crossbackend.wording import listed
 
 MOST_FIGURES = 6
@@ -61,7 +62,7 @@ def comparison(value: Comparison) -> str:
     drawn: dict[str, Any] = {}
     if figures:
         drawn = {
-            "figures": figures, "norms": [sample(name) for name in names.norms],
+            "figures": figures, "norms": [sample(name) for name in names.series],
             "backends": [(name, names.colours[name].variable) for name in names.backends],
             "look": "Gradient error against evaluations of the field, native stepping. Lower left is better.",
         }  # fmt: skip
@@ -124,7 +125,8 @@ def record(value: Record) -> str:
     own = _own_name()
     alone = Comparison({}, [ProblemComparison(str(value.plan.get("problem")), {}, {}, records=[value])], [])
     names = names_of(alone)
-    plan = [str(value.plan.get(name)) for name in ("backend", "norm", "stepping")]
+    plan = [str(value.plan.get("backend")), series(str(value.plan.get("norm")), gradient_of(value.plan)),
+            str(value.plan.get("stepping"))]  # fmt: skip
     tables = [table for table in (_plan(value), _passes(value), _errors(value), _times(value)) if table.rows]
     colours = every(names.colours)
     chart = _backward(value, names, own)
@@ -204,6 +206,8 @@ def _times(value: Record) -> Table:
              "first_s": "first call", "compile_s": "compiling"}  # fmt: skip
     found = {words: seconds(at(value, "time", name)) for name, words in parts.items()}
     found |= {"repeats": whole(at(value, "time", "repeats")), "peak memory": size(value.peak_memory_bytes)}
+    found |= {"memory of a call": size(at(value, "memory_rise_bytes"))}
+    found |= {"memory on the device": size(at(value, "device_memory_bytes"))}
     rows = [[head(words), num(text)] for words, text in found.items() if text != NONE]
     if value.status == Status.OK and not rows:
         rows = [[head("not measured"), num(NONE)]]

@@ -22,12 +22,14 @@ _BLOCKS = {
     "y": ("#8a6a00", "#e0b832"), "a_y": ("#3f5fbf", "#9bb0ff"), "a_params": ("#b0487f", "#ee9cc6"),
     "a_t": ("#5b5b66", "#b5b5c0"),
 }  # fmt: skip
-_NORMS: dict[str, tuple[Any, str]] = {
+_SERIES: dict[str, tuple[Any, str]] = {
     "default": ("-", "o"), "seminorm": ((0, (5, 2)), "s"), "mixed-seminorm": ((0, (1.2, 1.6)), "^"),
     "mixed": ((0, (6, 1.5, 1.2, 1.5)), "D"), "pooled": ((0, (3, 1)), "v"),
     "pooled-seminorm": ((0, (2, 2)), "P"), "as-released": ((0, (8, 2)), "X"),
+    "interpolating": ((0, (7, 2, 2.5, 2)), "v"), "quadrature": ((0, (2.5, 1.2)), "D"),
+    "direct": ((0, (5, 1.5, 1, 1.5, 1, 1.5)), "P"),
 }  # fmt: skip
-_OTHER_NORMS = (((0, (8, 2)), "X"), ((0, (4, 1, 1, 1, 1, 1)), "p"), ((0, (1, 3)), "h"), ((0, (6, 4)), "*"))
+_OTHER_STYLES = (((0, (8, 2)), "X"), ((0, (4, 1, 1, 1, 1, 1)), "p"), ((0, (1, 3)), "h"), ((0, (6, 4)), "*"))
 
 INK, SOFT, GRID, PAPER, BAND = "#010101", "#020202", "#030303", "#040404", "#050505"
 """Sentinels: colours that stand in the drawing for the theme's variables."""
@@ -66,9 +68,9 @@ def backends(names: Sequence[str]) -> dict[str, Colour]:
     return found
 
 
-def norm_style(name: str) -> tuple[Any, str]:
-    """Return the line style and marker of a norm, chosen by its name."""
-    return _NORMS.get(name) or _OTHER_NORMS[_pick(name, len(_OTHER_NORMS))]
+def series_style(name: str) -> tuple[Any, str]:
+    """Return the line style and marker of a series, a norm or a gradient, chosen by its name."""
+    return _SERIES.get(name) or _OTHER_STYLES[_pick(name, len(_OTHER_STYLES))]
 
 
 def themed(svg: str, colours: dict[str, Colour]) -> str:

@@ -49,7 +49,7 @@ class PaperView:
     @property
     def own(self) -> Names:
         """The names that a key of these charts explains."""
-        return replace(self.names, backends=self.backends, norms=self.norms)
+        return replace(self.names, backends=self.backends, series=self.norms)
 
 
 def build(comparison: Comparison, names: Names) -> PaperView | None:
@@ -64,7 +64,7 @@ def build(comparison: Comparison, names: Names) -> PaperView | None:
     groups = _groups([_titled(item) for item in found], every)
     return PaperView(
         SOURCE, every, [name for name in every.backends if any(r.backend == name for r in records)],
-        [name for name in every.norms if any(r.norm == name for r in records)], paper_tables.tables(found),
+        [name for name in every.series if any(r.norm == name for r in records)], paper_tables.tables(found),
         {
             "times": paper_tables.times(found), "pendulum": pendulum.table(found),
             "failures": paper_tables.failures(order, titles), "every": paper_tables.every(order, titles),

@@ -9,7 +9,7 @@ from typing import Any
 from crossbackend.report.draw import WIDE, Chart, Mark, Sheet, drawing, log_axis
 from crossbackend.report.formats import clean, plain, sci, short, whole
 from crossbackend.report.names import Names
-from crossbackend.report.palette import norm_style
+from crossbackend.report.palette import series_style
 from crossbackend.spread import Spread, spread
 from crossbackend.training_record import TrainingRecord
 from crossbackend.training_summary import Trainings, metric_name
@@ -30,7 +30,7 @@ def by_cell(item: Trainings, names: Names) -> ByCell:
     """Return the trainings that ended by backend and norm, in the order of the names."""
     found: ByCell = {}
     for backend in names.backends:
-        for norm in names.norms:
+        for norm in names.series:
             own = [r for r in item.records if (r.backend, r.norm) == (backend, norm) and r.ended]
             if own:
                 found[backend, norm] = own
@@ -39,7 +39,7 @@ def by_cell(item: Trainings, names: Names) -> ByCell:
 
 def numbers(names: Names, backend: str, norm: str) -> tuple[int, int]:
     """Return the numbers by which the page's switches know a cell."""
-    return names.backends.index(backend), names.norms.index(norm)
+    return names.backends.index(backend), names.series.index(norm)
 
 
 @drawing
@@ -63,7 +63,7 @@ def curves(item: Trainings, names: Names, name: str) -> Chart | None:
         own = {cell[:2]: _scaled(course, scale) for cell, course in courses.items() if cell[2] == key}
         low = _vertical(row[0], list(own.values()), key)
         for panel, backend in zip(row, backends, strict=True):
-            for norm in names.norms:
+            for norm in names.series:
                 if (backend, norm) in own:
                     _Curve(sheet, panel, names, backend, norm).draw(own[backend, norm], low, words, shown)
         row[0].set_ylabel(words)
@@ -148,7 +148,7 @@ class _Curve:
         self.numbers = numbers(names, backend, norm)
 
     def draw(self, course: Course, low: float, what: str, shown: Callable[[Any], str]) -> None:
-        dashes, _ = norm_style(self.norm)
+        dashes, _ = series_style(self.norm)
         self._band(course, low)
         xs, ys = [x for x, _ in course], [found.mean for _, found in course]
         gid = self.sheet.mark(Mark(*self.numbers))
@@ -158,7 +158,7 @@ class _Curve:
         self.markers([x for x, _ in some], [found.mean or 0.0 for _, found in some], titles)
 
     def markers(self, xs: Sequence[float], ys: Sequence[float], titles: list[str]) -> None:
-        _, marker = norm_style(self.norm)
+        _, marker = series_style(self.norm)
         gid = self.sheet.mark(Mark(*self.numbers, titles=titles))
         self.panel.plot(xs, ys, linestyle="none", marker=marker, color=self.colour, markersize=3.4, gid=gid, zorder=4)
 
@@ -184,7 +184,7 @@ def width(found: Sequence[Trainings], names: Names, name: str, title: str) -> Ch
     order = sorted(found, key=lambda item: item.setting.width or 0)
     highest = 0.0
     for backend in names.backends:
-        for norm in names.norms:
+        for norm in names.series:
             cells = [(item.setting.width or 0, c.backward_nfe_per_batch) for item in order for c in item.cells
                      if (c.backend, c.norm) == (backend, norm)]  # fmt: skip
             cells = [(x, s) for x, s in cells if s.mean is not None and _ends(s)[1] < LARGEST]
@@ -209,7 +209,7 @@ def _widths(sheet: Sheet, curve: _Curve, cells: Sequence[tuple[int, Spread]]) ->
     bars = [(x, end) for x, s in cells for end in (*_ends(s), math.nan)]
     style = {"color": curve.colour, "linewidth": 1.0, "alpha": 0.7}
     curve.panel.plot(*zip(*bars, strict=True), gid=sheet.mark(Mark(*curve.numbers)), **style)
-    dashes, _ = norm_style(curve.norm)
+    dashes, _ = series_style(curve.norm)
     xs, ys = [x for x, _ in cells], [s.mean or 0.0 for _, s in cells]
     curve.panel.plot(xs, ys, linestyle=dashes, color=curve.colour, gid=sheet.mark(Mark(*curve.numbers)))
     titles = [clean(f"{curve.words}: {_said(s, lambda v: sci(v, 3))} at width {x}") for x, s in cells]

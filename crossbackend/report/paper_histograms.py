@@ -64,7 +64,7 @@ def few(value: float) -> str:
 
 def _histogram(item: Trainings, names: Names, name: str, times: Times, what: str) -> Chart | None:
     drawn, seeds = _drawn(item, names)
-    norms = [norm for norm in names.norms if any(norm == own for _, own in drawn)]
+    norms = [norm for norm in names.series if any(norm == own for _, own in drawn)]
     rows = [backend for backend in names.backends if any(backend == own for own, _ in drawn)]
     columns = norms[:COLUMNS]
     if not drawn:

@@ -112,10 +112,10 @@ def _links(sheet: Sheet, panel: Any, q: np.ndarray, mark: Mark) -> None:
     y[2] = y[1] - math.cos(second)
     colours = [colour.sentinel for colour in picture_colours()[:2]]
     for k, colour in enumerate(colours):
-        gid = sheet.mark(Mark(mark.backend, mark.norm))
+        gid = sheet.mark(Mark(mark.backend, mark.series))
         panel.plot(x[k : k + 2], y[k : k + 2], color=colour, linewidth=2.6, solid_capstyle="round", gid=gid, zorder=3)
     style = {"linestyle": "none", "marker": "o", "markersize": 3.4, "markeredgecolor": INK, "markeredgewidth": 0.7}
-    own = Mark(mark.backend, mark.norm, titles=mark.titles * 3)
+    own = Mark(mark.backend, mark.series, titles=mark.titles * 3)
     panel.plot(x, y, color=PAPER, gid=sheet.mark(own), zorder=4, **style)
     panel.axhline(0, color=SOFT, linewidth=0.5, alpha=0.5, zorder=0)
 
@@ -158,7 +158,7 @@ def _trace(sheet: Sheet, panel: Any, t: np.ndarray, y: np.ndarray, colour: str, 
     some = [(a, b) for a, b in zip(t.tolist(), y.tolist(), strict=True) if math.isfinite(a) and math.isfinite(b)]
     some = some[:: max(-(-len(some) // READABLE), 1)]
     titles = [clean(f"{words} = {sci(b, 3)} at t = {sci(a, 3)}") for a, b in some]
-    gid = sheet.mark(Mark(mark.backend, mark.norm, titles=titles))
+    gid = sheet.mark(Mark(mark.backend, mark.series, titles=titles))
     style = {"linestyle": "none", "marker": "o", "markersize": 4, "color": colour, "alpha": 0}
     panel.plot(*np.array(some or [(0.0, math.nan)]).T, gid=gid, **style)
 

@@ -13,30 +13,34 @@ from crossbackend.report.draw import WIDE, Chart, Mark, Sheet, drawing
 from crossbackend.report.formats import clean, short, tolerance
 from crossbackend.report.names import Names, usual
 from crossbackend.report.palette import INK, SOFT, blocks
+from crossbackend.series import DIRECT, gradient_of, series_of
 from crossbackend.wording import listed
 
 BINS = 40
 COLUMNS = 3
-"""Norms side by side."""
+"""Series side by side."""
 
 
 @drawing
 def steps(item: ProblemComparison, names: Names, name: str) -> Chart | None:
-    """Draw the native backward steps of every backend under the first norms of the run, at one tolerance."""
-    native = [r for r in item.records if r.stepping == "native"]
+    """Draw the native backward steps of every backend under the first series of the run, at one tolerance.
+
+    The gradient through the solver's own steps has no backward solve, so it has no place here.
+    """
+    native = [r for r in item.records if r.stepping == "native" and gradient_of(r.plan) != DIRECT]
     rtol = usual(r for r in native if r.steps("backward") is not None)
     if rtol is None:
         return None
-    found = {(r.backend, r.norm): r for r in native if r.rtol == rtol}
-    norms = [norm for norm in names.norms if any((b, norm) in found for b in names.backends)]
-    columns = norms[:COLUMNS]
-    rows = [name for name in names.backends if any((name, norm) in found for norm in columns)]
+    found = {(r.backend, series_of(r.plan)): r for r in native if r.rtol == rtol}
+    series = [one for one in names.series if any((b, one) in found for b in names.backends)]
+    columns = series[:COLUMNS]
+    rows = [name for name in names.backends if any((name, one) in found for one in columns)]
     sheet = Sheet(name, 0.85 + 0.66 * len(rows), len(rows), len(columns), WIDE)
     edges = _edges([r for (b, n), r in found.items() if n in columns and b in rows])
     panels = [
-        (panel, _Panel(sheet, panel, found.get((backend, norm)), names, backend, norm))
+        (panel, _Panel(sheet, panel, found.get((backend, one)), names, backend, one))
         for row, backend in zip(sheet.panels, rows, strict=True)
-        for panel, norm in zip(row, columns, strict=True)
+        for panel, one in zip(row, columns, strict=True)
     ]
     heights = [drawn.bars(edges) for _, drawn in panels]
     highest, deepest = max(max(pair) for pair in heights), max(down for _, down in heights)
@@ -47,9 +51,9 @@ def steps(item: ProblemComparison, names: Names, name: str) -> Chart | None:
     _key(sheet)
     label = (
         f"{item.problem}: accepted and rejected backward steps over t at rtol {tolerance(rtol)}, a row for each "
-        f"backend, a column for each norm, rejected steps in the colour of the block that rejected them"
+        f"backend, a column for each {names.column}, rejected steps in the colour of the block that rejected them"
     )
-    rest = f"; in the table alone: {listed(norms[COLUMNS:])}" if norms[COLUMNS:] else ""
+    rest = f"; in the table alone: {listed(series[COLUMNS:])}" if series[COLUMNS:] else ""
     return sheet.finish(item.problem, clean(label), clean(f"rtol {tolerance(rtol)}, native{rest}"))
 
 
@@ -62,12 +66,14 @@ def _edges(records: list[Record]) -> np.ndarray:
 
 
 class _Panel:
-    """One backend's steps under one norm."""
+    """One backend's steps in one series."""
 
-    def __init__(self, sheet: Sheet, panel: Any, record: Record | None, names: Names, backend: str, norm: str) -> None:
+    def __init__(
+        self, sheet: Sheet, panel: Any, record: Record | None, names: Names, backend: str, series: str
+    ) -> None:
         self.sheet, self.panel, self.record = sheet, panel, record
-        self.colour, self.words = names.colours[backend].sentinel, f"{backend}, {norm}"
-        self.numbers = names.backends.index(backend), names.norms.index(norm)
+        self.colour, self.words = names.colours[backend].sentinel, f"{backend}, {series}"
+        self.numbers = names.backends.index(backend), names.series.index(series)
         found = None if record is None else record.steps("backward")
         self.steps = found if found is not None and len(found.t0) else None
 
@@ -174,8 +180,8 @@ def _limit(sheet: Sheet, edges: np.ndarray, highest: int, deepest: int) -> None:
 def _label(sheet: Sheet, rows: list[str], columns: list[str], highest: int) -> None:
     ticks = sorted({0, highest})
     sheet.panel.set_yticks(ticks, [str(tick) for tick in ticks])
-    for panel, norm in zip(sheet.panels[0], columns, strict=True):
-        panel.set_title(short(norm, 28), pad=12)
+    for panel, series in zip(sheet.panels[0], columns, strict=True):
+        panel.set_title(short(series, 28), pad=12)
     for row, backend in zip(sheet.panels, rows, strict=True):
         row[0].set_ylabel(short(backend, 12), fontsize=7.5)
     for panel in sheet.panels[-1]:

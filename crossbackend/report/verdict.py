@@ -13,6 +13,7 @@ from crossbackend.record import Record, Status
 from crossbackend.report.formats import count, ratio, sci, tolerance, typographic, whole
 from crossbackend.report.names import Names, at, failed
 from crossbackend.report.table import Cell, Table, grouped, head, num
+from crossbackend.series import series_of
 from crossbackend.wording import listed
 
 WORDS = {"pass": "✓\u00a0pass", "unstable": "▲\u00a0unstable", "fail": "✕\u00a0fail", "missing": "–\u00a0missing"}
@@ -61,14 +62,14 @@ def _matrix(name: str, caption: str, comparison: Comparison, names: Names, stepp
     keys: list[tuple[str, ...]] = []
     bodies: list[list[Cell]] = []
     for item in comparison.problems:
-        cells = {(a.norm, a.rtol): a for a in getattr(item, stepping)}
-        for norm in names.norms:
-            if not any((norm, rtol) in cells for rtol in rtols):
+        cells = {(a.series, a.rtol): a for a in getattr(item, stepping)}
+        for series in names.series:
+            if not any((series, rtol) in cells for rtol in rtols):
                 continue
-            keys.append((item.problem, norm))
+            keys.append((item.problem, series))
             show = _judged if stepping == "matched" else _plain
-            bodies.append([show(item, cells[norm, r]) if (norm, r) in cells else Cell("") for r in rtols])
-    columns = ["problem", "norm", *(f"rtol {tolerance(rtol)}" for rtol in rtols)]
+            bodies.append([show(item, cells[series, r]) if (series, r) in cells else Cell("") for r in rtols])
+    columns = ["problem", names.column, *(f"rtol {tolerance(rtol)}" for rtol in rtols)]
     numbers = tuple(range(2, len(columns))) if stepping == "native" else ()
     return Table(name, caption, columns, grouped(keys, bodies), numbers=numbers, inline=True)
 
@@ -91,7 +92,7 @@ def _pair(cell: Agreement) -> str:
 
 def _plain(item: ProblemComparison, cell: Agreement) -> Cell:
     errors = [
-        error for r in item.records if (r.norm, r.rtol, r.stepping) == (cell.norm, cell.rtol, "native")
+        error for r in item.records if (series_of(r.plan), r.rtol, r.stepping) == (cell.series, cell.rtol, "native")
         and (error := at(r, "error", "all")) is not None
     ]  # fmt: skip
     if len(cell.backends) < 2:
@@ -128,8 +129,8 @@ def _evidence(group: FlagGroup, item: ProblemComparison) -> str:
     if group.name != "backsolve_unstable":
         more = f"; and {group.more} more" if group.more else ""
         return typographic("; ".join(group.evidence)) + more
-    cells = {(f.backend, f.norm, f.stepping, f.rtol) for f in group.flags}
-    own = [r for r in item.records if (r.backend, r.norm, r.stepping, r.rtol) in cells]
+    cells = {(f.backend, f.series, f.stepping, f.rtol) for f in group.flags}
+    own = [r for r in item.records if (r.backend, series_of(r.plan), r.stepping, r.rtol) in cells]
     said = []
     missed = [(r.reconstruction_error, r.rtol) for r in own if r.reconstruction_error is not None]
     if missed:

@@ -9,7 +9,7 @@ from typing import Any
 
 from crossbackend.compare import Comparison
 from crossbackend.record import Status
-from crossbackend.report import cells, costs, paper, verdict, why
+from crossbackend.report import cells, costs, gradients, paper, verdict, why
 from crossbackend.report.apart import apart
 from crossbackend.report.artists import drawn
 from crossbackend.report.formats import count, moment, seconds, size, typographic, values, whole
@@ -44,6 +44,7 @@ class View:
     command: str
     numbers: dict[str, Any] = field(repr=False)
     rows: list[Any] = field(repr=False)
+    columns: tuple[cells.Column, ...] = field(repr=False)
     title: str = TITLE
     paper: paper.PaperView | None = None
 
@@ -79,6 +80,7 @@ def build(comparison: Comparison) -> View:
         command=str(about.get("command") or ""),
         numbers=cells.numbers(comparison),
         rows=cells.rows(comparison),
+        columns=cells.columns(comparison),
         title=paper.TITLE if comparison.training and not comparison.records else TITLE,
         paper=paper.build(comparison, names),
     )
@@ -161,7 +163,8 @@ def tables(comparison: Comparison, names: Names) -> dict[str, Table]:
     found = [
         verdict.matched(comparison, names), verdict.native(comparison, names), verdict.by_backend(comparison, names),
         costs.savings(comparison, names, "native"), costs.savings(comparison, names, "matched"),
-        costs.speedups(comparison, names), costs.timings(comparison, names), costs.cheapest(comparison),
+        costs.speedups(comparison, names), gradients.table(comparison), costs.timings(comparison, names),
+        costs.cheapest(comparison),
         why.rejections(comparison, names), why.splits(comparison), why.notes(comparison),
         why.settings(comparison, names),
         cells.failures(comparison), cells.declined(comparison), cells.condensed(comparison, names),

@@ -13,6 +13,7 @@ from crossbackend.record import ERROR_PARTS
 from crossbackend.report.formats import NONE, count, percent, sci, tolerance, typographic, values, whole
 from crossbackend.report.names import Names, usual
 from crossbackend.report.table import Cell, Table, grouped, num
+from crossbackend.series import series_of
 from crossbackend.summary import ADDITIVE
 from crossbackend.wording import listed
 
@@ -25,7 +26,7 @@ def settings(comparison: Comparison, names: Names) -> Table:
             shown = tuple(values(found["values"][b]) if b in found["values"] else "" for b in names.backends)
             key = (found["stepping"], found["pass"], found["setting"], shown)
             norms, problems = merged.setdefault(key, ({}, {}))
-            norms[found["norm"]] = None
+            norms[series_of(found)] = None
             problems[item.problem] = None
     everywhere = len(comparison.problems)
     keys: list[tuple[str, ...]] = []
@@ -39,7 +40,7 @@ def settings(comparison: Comparison, names: Names) -> Table:
     caption = (
         "Effective settings in which the backends differ, as each library got them; solver and tolerances left out."
     )
-    columns = ["stepping, pass", "setting", *names.backends, "norms (and problems, if not all)"]
+    columns = ["stepping, pass", "setting", *names.backends, f"{names.columns} (and problems, if not all)"]
     return Table("settings", caption, columns, grouped(keys, bodies), "Settings that differ")
 
 
@@ -50,18 +51,19 @@ def rejections(comparison: Comparison, names: Names) -> Table:
     for item in comparison.problems:
         native = [row for row in item.rejections if row.stepping == "native"]
         rtol = usual(r for r in item.records if any(row.rtol == r.rtol for row in native))
-        found = {(row.backend, row.norm): row for row in native if row.rtol == rtol}
+        found = {(row.backend, row.series): row for row in native if row.rtol == rtol}
         for backend in names.backends:
-            for norm in names.norms:
-                if (backend, norm) in found:
-                    keys.append((f"{item.problem}, rtol {tolerance(rtol)}", backend, norm))
-                    bodies.append(_rejected(found[backend, norm]))
+            for series in names.series:
+                if (backend, series) in found:
+                    keys.append((f"{item.problem}, rtol {tolerance(rtol)}", backend, series))
+                    bodies.append(_rejected(found[backend, series]))
     caption = (
         "Whose error rejected the backward steps, native stepping. Spurious: rejected though the norm over y and a_y "
         "alone was at most 1, the rejections that the seminorm is to avoid. Masked: accepted though it was above 1, "
         "for other blocks diluted it."
     )
-    columns = ["problem", "backend", "norm", "accepted", "rejected", *(f"by {g}" for g in GROUPS), "spurious", "masked"]
+    by_block = [f"by {group}" for group in GROUPS]
+    columns = ["problem", "backend", names.column, "accepted", "rejected", *by_block, "spurious", "masked"]
     return Table("rejections", caption, columns, grouped(keys, bodies), "Rejected by", tuple(range(3, len(columns))))
 
 
@@ -72,9 +74,9 @@ def _rejected(row: Rejections) -> list[Cell]:
 
 
 def split_name(row: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return a split's norm, with the backend where several were taken apart."""
+    """Return a split's series, with the backend where several were taken apart."""
     backends = {str(other.get("backend")) for other in rows}
-    return str(row.get("norm")) if len(backends) < 2 else f"{row.get('norm')}, {row.get('backend')}"
+    return series_of(row) if len(backends) < 2 else f"{series_of(row)}, {row.get('backend')}"
 
 
 def splits(comparison: Comparison) -> Table:

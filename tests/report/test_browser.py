@@ -190,7 +190,7 @@ class TestCharts:
         assert not tab.locator("#why .switches").get_by_label("diffrax").is_checked()  # both bars say the same
         boxes.get_by_label("diffrax").check()
         boxes.get_by_label("mixed-seminorm").uncheck()
-        norm = synthetic.shown("full").names.norms.index("mixed-seminorm")
+        norm = synthetic.shown("full").names.series.index("mixed-seminorm")
         assert self.shown(tab, f".mark[data-n='{norm}']") == 0
         boxes.get_by_label("mixed-seminorm").check()
         assert self.shown(tab, ".mark[data-b='0'][data-s='native']") == everything

@@ -100,5 +100,6 @@ def test_a_process_that_fails_says_why(two, monkeypatch):
     monkeypatch.setattr(artists, "cores", lambda: 2)
     good = problem_charts
     monkeypatch.setattr(artists, "problem_charts", lambda item, _, index: good(item, names, index))
-    with pytest.raises(RuntimeError, match=r"a process that draws charts failed: (.|\n)*KeyError: 'default'"):
-        artists.drawn(problems, replace(names, norms=[]))
+    words = r"a process that draws charts failed: (.|\n)*ValueError: 'seminorm' is not in list"
+    with pytest.raises(RuntimeError, match=words):
+        artists.drawn(problems, replace(names, series=[]))

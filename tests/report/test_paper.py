@@ -610,7 +610,7 @@ class TestPage:
         both = training_names(comparison, names)
         assert names.backends == ["scipy", "torchdiffeq"]
         assert both.backends == ["scipy", "torchdiffeq", "diffrax"]
-        assert both.norms[: len(names.norms)] == names.norms
+        assert both.series[: len(names.series)] == names.series
         assert set(both.backends) == set(names.colours)
 
     def test_hostile_words_are_shown_and_nothing_more(self, rendered):
@@ -706,7 +706,7 @@ class TestInABrowser:
     def test_switches_hide_a_norm_in_every_part(self, visit):  # noqa: F811
         tab = visit("mixed")
         script = "all => all.filter((mark) => getComputedStyle(mark).display !== 'none').length"
-        number = made.shown("mixed").paper.names.norms.index("seminorm")
+        number = made.shown("mixed").paper.names.series.index("seminorm")
         marks = tab.locator(f".mark[data-n='{number}']")
         in_paper = tab.locator(f"#paper .mark[data-n='{number}']")
         assert in_paper.evaluate_all(script) > 5
