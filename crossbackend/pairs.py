@@ -11,10 +11,12 @@ import errno
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ _UNREADABLE = (OSError, ValueError, EOFError, RecursionError, MemoryError)
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 """What a disk answers that is full, or that was made read-only meanwhile."""
 _STAGED = re.compile(r"\.(?P<name>.+)\.json\.(?P<process>\d+)\.tmp")
+_NPY_1 = b"\x93NUMPY\x01\x00"
+"""How a .npy of version 1.0 begins; the length of its header follows."""
 NO_SEAL = "the checksum does not hold: the file was changed or cut short"
 
 
@@ -135,11 +139,32 @@ def npz_arrays(content: bytes) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             for name in archive.namelist():
-                part = io.BytesIO(archive.read(name))
-                found[name.removesuffix(".npy")] = np.lib.format.read_array(part, allow_pickle=False)
+                found[name.removesuffix(".npy")] = _array(archive.read(name))
     except Exception as error:  # zipfile, zlib, tokenize and NumPy raise two dozen kinds on bytes that are no npz
         raise ValueError(f"no npz of plain arrays: {error}") from error
     return found
+
+
+def _array(content: bytes) -> np.ndarray:
+    """Return the array of a .npy as NumPy reads it; a header that was read before is not parsed again.
+
+    A run's thousands of arrays have a few dozen headers, and NumPy takes longer to parse one than to read the rest.
+    """
+    end = len(_NPY_1) + 2 + int.from_bytes(content[len(_NPY_1) : len(_NPY_1) + 2], "little")
+    if content.startswith(_NPY_1) and len(content) > end:
+        shape, fortran, dtype = _header(content[:end])
+        count = math.prod(shape)
+        if not fortran and not dtype.hasobject and len(content) - end == count * dtype.itemsize:
+            return np.frombuffer(content, dtype, count, end).reshape(shape).copy()  # a copy may be written to
+    return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+
+
+@lru_cache(1024)
+def _header(content: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, whether it is in Fortran's order, and dtype, of a .npy file's first bytes."""
+    part = io.BytesIO(content)
+    np.lib.format.read_magic(part)
+    return np.lib.format.read_array_header_1_0(part)
 
 
 def checksum(fields: Mapping[str, Any], npz: bytes = b"") -> str:
