@@ -61,7 +61,8 @@ ADVICE = {
     "integral_uncontrolled": "y and a_y ask for no smaller steps and nothing else may, so the parameters' gradient "
     "can be wrong at every tolerance, alike in all libraries (docs/adjoint.md, section 7). A field that is fed a "
     "function of t and whose last layer starts at zero does this. Scale a_params down and do not leave it out, "
-    'norms={"light": {"y": 1, "a_y": 1, "a_params": 0.1}}, or take the default norm.',
+    'norms={"light": {"y": 1, "a_y": 1, "a_params": 0.1}}, or take the default norm. The gradient `quadrature` '
+    "controls that integral by itself (docs/gradients.md).",
     "reference_uncertain": "Without a reference no gradient error is shown, and no one can say which gradient is "
     "right. Kinks are the usual reason: declare the breakpoints, or take a smooth activation (softplus for ReLU).",
     "norm_diluted": "One RMS over all blocks lets many parameters outvote the state. Take a norm with a maximum over "

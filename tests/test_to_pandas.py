@@ -47,7 +47,9 @@ def measured():
     record.error = dict.fromkeys(record.error, 1e-5)
     record.error_split = _compared(exact, found.gradient, dict.fromkeys(ERROR_PARTS, found.gradient), found.gradient)
     record.time = statistics([0.1, 0.2, 0.4], {"compile_s": 2.0, "first_s": 0.5})
-    record.peak_memory_bytes = 400_000_000
+    record.peak_memory_bytes, record.memory_rise_bytes, record.device_memory_bytes = 400_000_000, 90_000, 1_000
+    assert record.backward is not None
+    record.backward["parts"] = {"vjp_y": 9, "vjp_params": 4, "recomputed": 2}
     worker = SimpleNamespace(ask=lambda *args, **options: (1e6, found))
     study = SimpleNamespace(workers={"scipy": worker})
     _scale(study, SimpleNamespace(plan=plan, problem=None), record, found)
@@ -110,7 +112,7 @@ def test_the_numbers_are_the_records():
         "rtol": 1e-6, "first_step": 0.01, "loss": 1.5, "forward.nfe": 14, "backward.accepted": 1, "status": "ok",
         "backward.spurious": 0, "backward.rejected": 1, "time.median_s": 0.2, "time.repeats": 3, "scaled.factor": 1e6,
         "scaled.below_atol": 1.0, "scaled.backward.nfe": 13, "reconstruction_error": 1e-7,
-        "peak_memory_bytes": 400_000_000,
+        "peak_memory_bytes": 400_000_000, "memory_rise_bytes": 90_000, "backward.parts.vjp_params": 4,
     }  # fmt: skip
     assert {name: row[name] for name in expected} == expected
 
