@@ -11,7 +11,7 @@ JULIA ?= julia
 # What the report compares: each library's own norms, and the paper's seminorm handed to all three.
 NORMS := --norm default --norm seminorm --norm native:mixed-seminorm
 
-.PHONY: help compare paper check test test-fast test-julia lint format report index example bench bench-peers bench-report bench-train clean setup
+.PHONY: help compare paper check test test-fast test-julia lint format report index example bench bench-gallery bench-report bench-train clean setup
 
 help:
 	@echo "make compare    run the gallery on all backends into $(OUT)/ and write its report (index.html, report.pdf)"
@@ -24,8 +24,8 @@ help:
 	@echo "make test-fast  run the tests that need no long solves"
 	@echo "make test-julia run the tests of julia/ in Julia itself (JULIA=/path/to/julia)"
 	@echo "make lint       check style, types and formatting"
-	@echo "make bench      like compare, timed by the full protocol (20 repeats or 2 s a cell)"
-	@echo "make bench-peers   what crossbackend adds to the libraries, and how fast its reference is"
+	@echo "make bench      what crossbackend costs beside its libraries, and how it scales, into benchmarks/ and reports/bench/"
+	@echo "make bench-gallery like compare, timed by the full protocol (20 repeats or 2 s a cell), into reports/gallery/"
 	@echo "make bench-report  what a report of 144, 360 and 5 000 records costs"
 	@echo "make bench-train   what counting costs in training"
 	@echo "make clean      remove build folders and caches; never touches reports/"
@@ -66,14 +66,15 @@ example: setup
 	$(RUN) run $(NORMS) --out reports/example
 	$(RUN) report reports/example --figures
 
+# On a machine that does nothing else; one figure again: .venv/bin/python -m benchmarks --only startup
 bench: setup
-	$(RUN) run $(NORMS) --out reports/bench --repeats 20 --seconds 2
+	$(VENV)/bin/python -m benchmarks
+
+bench-gallery: setup
+	$(RUN) run $(NORMS) --out reports/gallery --repeats 20 --seconds 2
 
 bench-report: setup
 	$(VENV)/bin/python -m tests.report.bench
-
-bench-peers: setup
-	$(VENV)/bin/python -m benchmarks
 
 bench-train: setup
 	$(VENV)/bin/python -m tests.train.bench

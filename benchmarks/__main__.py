@@ -1,98 +1,87 @@
-"""Measure every figure, print the table, write `benchmarks/results.json`."""
+"""Measure figures, print the table, write `results.json` and the page: `python -m benchmarks`, or `make bench`."""
 
 from __future__ import annotations
 
-import json
+import argparse
 import os
-import resource
-import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
+from benchmarks import table
+from benchmarks.compiling import sweep_compile
+from benchmarks.figure import REPEATS, Figure, Measure, Options
+from benchmarks.orchestration import orchestration
+from benchmarks.overhead import overheads
+from benchmarks.page import write
+from benchmarks.scaling import scaling
+from benchmarks.solver import solver_overhead
+from benchmarks.startup import startup
 
-from benchmarks.turns import ratios
+FIGURES: dict[str, Measure] = {
+    **overheads(),
+    "solver_overhead": solver_overhead,
+    "sweep_compile": sweep_compile,
+    "startup": startup,
+    "scaling": scaling,
+    "orchestration": orchestration,
+}
+"""What is measured, in the order of the table."""
+ON_CUDA = ("overhead.torchdiffeq", "overhead.diffrax", "scaling", "orchestration")
 
-RESULTS = Path(__file__).parent / "results.json"
-RTOL = 1e-6
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser."""
+    made = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    made.add_argument("--only", action="append", metavar="FIGURE", help=f"{', '.join(FIGURES)}, or a first part (all)")
+    made.add_argument("--problem", action="append", default=[], help="of a figure's problems, these alone (all)")
+    made.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of the solves (%(default)s)")
+    made.add_argument("--repeats", type=int, default=REPEATS, help="turns a ratio, at least (%(default)s)")
+    made.add_argument("--out", type=Path, default=Path("reports/bench"), help="folder of the page (%(default)s)")
+    return made
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One line of the table.
+def chosen(only: Sequence[str] | None, device: str) -> list[str]:
+    """Return the figures asked for.
 
-    Attributes
-    ----------
-    figure, problem : str
-    goal : float
-        The largest result that is good.
-    result : float
-        The median over turns.
-    spread : tuple of float
-        The quartiles.
-    holds : bool
+    Raises
+    ------
+    SystemExit
+        A name that none has.
     """
-
-    figure: str
-    problem: str
-    goal: float
-    result: float
-    spread: tuple[float, float]
-    holds: bool
-
-
-PAIRS = (
-    ("overhead.torchdiffeq", ("ours:torchdiffeq", "peer:torchdiffeq_direct"), 1.03,
-     ("linear", "spiral", "forced_mlp", "neural_cde")),
-    ("overhead.diffrax", ("ours:diffrax", "peer:diffrax_direct"), 1.03,
-     ("linear", "spiral", "forced_mlp", "neural_cde")),
-    ("scipy_vs_handwritten", ("ours:scipy", "peer:scipy_by_hand"), 0.5, ("linear", "hudson_bay", "van_der_pol")),
-    ("scipy_vs_handwritten", ("ours:scipy", "peer:scipy_by_hand"), 1.1, ("forced_mlp",)),
-    ("scipy_vs_torchdiffeq", ("ours:scipy", "ours:torchdiffeq"), 0.05, ("hudson_bay", "van_der_pol")),
-    ("scipy_vs_torchdiffeq", ("ours:scipy", "ours:torchdiffeq"), 0.1, ("linear",)),
-)  # fmt: skip
-"""Figures that are a ratio of two times: name, the two sides, goal, problems."""
+    possible = [name for name in FIGURES if device == "cpu" or name in ON_CUDA]
+    if not only:
+        return possible
+    unknown = [word for word in only if not any(_means(word, name) for name in FIGURES)]
+    if unknown:
+        raise SystemExit(f"no figure {', '.join(unknown)}: there are {', '.join(FIGURES)}")
+    return [name for name in possible if any(_means(word, name) for word in only)]
 
 
-def pairs() -> Iterator[Figure]:
-    """Yield the ratios of times taken in turns."""
-    for name, sides, goal, problems in PAIRS:
-        for problem in problems:
-            found, _ = ratios(sides, problem, RTOL)
-            yield _figure(name, problem, goal, found)
+def _means(word: str, name: str) -> bool:
+    return word == name or name.startswith(f"{word}.")
 
 
-def startup(repeats: int = 20) -> Figure:
-    """Return the CPU seconds of `crossbackend --help`."""
-    seconds = []
-    for _ in range(repeats):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-m", "crossbackend", "--help"], check=True, stdout=subprocess.DEVNULL)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    return _figure("startup", "crossbackend --help, CPU s", 0.3, np.array(seconds))
-
-
-def _figure(name: str, problem: str, goal: float, found: np.ndarray) -> Figure:
-    low, result, high = (float(f"{x:.4g}") for x in np.quantile(found, [0.25, 0.5, 0.75]))
-    return Figure(name, problem, goal, result, (low, high), result <= goal)
-
-
-def main() -> None:
-    """Measure, print, write."""
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    print(f"{'figure':24}{'problem':28}{'goal':>8}{'result':>10}  {'quartiles':20}holds")
-    every = []
-    for one in (*(startup(),), *pairs()):
-        every.append(one)
-        spread = f"{one.spread[0]:.4g} .. {one.spread[1]:.4g}"
-        print(
-            f"{one.figure:24}{one.problem:28}{one.goal:8g}{one.result:10.4g}  {spread:20}{'yes' if one.holds else 'NO'}"
-        )
-    RESULTS.write_text(json.dumps([asdict(one) for one in every], indent=1) + "\n", encoding="utf-8")
-    print(f"wrote {RESULTS}")
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, print, write; what was measured earlier and not now is kept."""
+    args = parser().parse_args(argv)
+    if args.device == "cpu":
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    options = Options(tuple(args.problem), args.device, args.repeats)
+    path = table.results_path(args.device)
+    results, found = table.read(path), list[Figure]()
+    print(table.HEAD)
+    for name in chosen(args.only, args.device):
+        own = []
+        for one in FIGURES[name](options):
+            own.append(one)
+            print(table.row(one), flush=True)
+        found += own
+        # Written figure by figure: one that fails later costs none of those before it.
+        results = table.merged(results, own, tuple(FIGURES), not options.problems)
+        table.write(args.device, results)
+    print(table.closing(found))
+    print(f"wrote {path}")
+    print(f"wrote {write(args.device, args.out)}")
 
 
 if __name__ == "__main__":

@@ -13,13 +13,16 @@ from crossbackend.problem import Problem
 from crossbackend.record import MAX_STEPS
 
 
-def prepare(problem: Problem, rtol: float, atol: float) -> Callable[[], tuple[float, np.ndarray, list[np.ndarray]]]:
+def prepare(
+    problem: Problem, rtol: float, atol: float, device: str = "cpu"
+) -> Callable[[], tuple[float, np.ndarray, list[np.ndarray]]]:
     """Return what takes the gradient once, compiled ahead of time; see the package."""
     import diffrax
     import jax
     import jax.numpy as jnp
 
     jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_default_device", jax.devices("gpu" if device == "cuda" else "cpu")[0])
     params = tree.map_leaves(lambda leaf: jnp.asarray(np.asarray(leaf, dtype=np.float64)), problem.params)
     data = tree.map_leaves(jnp.asarray, problem.data)
     ts = jnp.asarray(problem.ts)

@@ -12,16 +12,18 @@ from crossbackend import tree
 from crossbackend.problem import Problem
 
 
-def prepare(problem: Problem, rtol: float, atol: float) -> Callable[[], tuple[float, np.ndarray, list[np.ndarray]]]:
+def prepare(
+    problem: Problem, rtol: float, atol: float, device: str = "cpu"
+) -> Callable[[], tuple[float, np.ndarray, list[np.ndarray]]]:
     """Return what takes the gradient once; see the package."""
     import torch
     from torchdiffeq import odeint_adjoint
 
     def tensor(leaf: Any) -> Any:
-        return torch.tensor(np.asarray(leaf), dtype=torch.float64)
+        return torch.tensor(np.asarray(leaf), dtype=torch.float64, device=device)
 
     params = tree.map_leaves(lambda leaf: tensor(leaf).requires_grad_(True), problem.params)
-    data = tree.map_leaves(lambda leaf: torch.as_tensor(np.asarray(leaf)), problem.data)
+    data = tree.map_leaves(lambda leaf: torch.as_tensor(np.asarray(leaf), device=device), problem.data)
     leaves, ts = tree.values(params), tensor(problem.ts)
     inner = [b for b in problem.inner_breakpoints() if problem.ts[0] < b < problem.ts[-1]]
     options = {"jump_t": tensor(inner)} if inner else None
@@ -45,8 +47,8 @@ def prepare(problem: Problem, rtol: float, atol: float) -> Callable[[], tuple[fl
             of_leaves = [_sum(torch, leaf, a, b) for leaf, a, b in zip(leaves, of_leaves, more, strict=True)]
         return (
             float(loss.detach()),
-            of_y0.numpy(),
-            [_sum(torch, leaf, g).numpy() for leaf, g in zip(leaves, of_leaves, strict=True)],
+            of_y0.cpu().numpy(),
+            [_sum(torch, leaf, g).cpu().numpy() for leaf, g in zip(leaves, of_leaves, strict=True)],
         )
 
     return run

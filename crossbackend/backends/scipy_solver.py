@@ -65,10 +65,11 @@ class NormRK45(RK45):
         )
 
     def _estimate_error_norm(self, K: np.ndarray, h: float, scale: np.ndarray) -> float:
-        if self.block_norm is None:
-            self.error = super()._estimate_error_norm(K, h, scale)
+        error = self._estimate_error(K, h) / scale
+        if self.block_norm is None:  # SciPy's own RMS to the last bit, without what `linalg.norm` does beside it
+            self.error = np.sqrt(error.dot(error)) / error.size**0.5
         else:
-            self.error = self.block_norm(self._estimate_error(K, h) / scale)
+            self.error = self.block_norm(error)
         if self.watch is not None:
             seen = {} if self.look is None else self.look(self._error_seen(K, h, scale), self.error, self.y)
             self.watch.step(float(self.t), float(self.t + h), bool(self.error < 1), seen)
