@@ -10,11 +10,14 @@ from typing import Any
 from crossbackend.report import formats
 from crossbackend.report.draw import Chart, Mark, Sheet, drawing, log_axis, screen
 from crossbackend.report.formats import MINUS, clean, count, seconds, whole
+from crossbackend.report.html import sample
 from crossbackend.report.page import page
 from crossbackend.report.palette import Colour, backends, themed
 from crossbackend.report.table import Cell, Table, grouped, num
 
 TITLE = "What crossbackend costs"
+STYLES = ("default", "seminorm", "mixed-seminorm")
+"""Whose line styles and markers the curves have, so that one under another shows, and not by its colour alone."""
 LIBRARIES = ("crossbackend", "torchdiffeq", "diffrax", "scipy", "torch", "jax", "numpy")
 
 
@@ -89,7 +92,7 @@ def render(view: BenchView) -> bytes:
         created=formats.moment(view.about.get("created")), facts=_facts(view.about), tiles_shown=_tiles(view.lines),
         meaning=list(view.meaning.items()), tables={table.name: table for table in tables}, commands=view.commands,
         charts=charts(view.points, colours), draw=draw,
-        keys=[(name, colours[name].variable) for name in names],
+        keys=[(name, colours[name].variable, sample(STYLES[k % len(STYLES)])) for k, name in enumerate(names)],
     )  # fmt: skip
 
 
@@ -120,17 +123,17 @@ def _tiles(lines: Sequence[Line]) -> list[tuple[str, str, str]]:
 
 def _goals(lines: Sequence[Line]) -> Table:
     held = [line for line in lines if line.holds is not None]
-    bodies = [[num(line.goal), num(digits(line.result)), num(_spread(*line.spread)), _verdict(line)] for line in held]
+    bodies = [[num(line.goal), num(digits(line.result)), _verdict(line), num(_spread(*line.spread))] for line in held]
     keys = [(line.figure, line.problem) for line in held]
-    columns = ["figure", "of", "goal", "median", "quartiles", "verdict"]
+    columns = ["figure", "of", "goal", "median", "verdict", "quartiles"]
     caption = "Medians over turns, with their quartiles, beside their goals."
-    return Table("goals", caption, columns, grouped(keys, bodies), numbers=(2, 3, 4))
+    return Table("goals", caption, columns, grouped(keys, bodies), numbers=(2, 3, 5))
 
 
 def _verdict(line: Line) -> Cell:
     words = "holds" if line.holds else f"misses by {formats.percent(line.miss)}"
     if line.inside:
-        return Cell(words, "the goal is within the quartiles", "unstable")
+        return Cell(words, "goal within quartiles", "unstable")
     return Cell(words, kind="pass" if line.holds else "fail")
 
 
@@ -169,7 +172,7 @@ def charts(points: Sequence[Mapping[str, Any]], colours: Mapping[str, Colour]) -
 @drawing
 def _growth(axis: str, what: str, points: Sequence[Mapping[str, Any]], colours: Mapping[str, Colour]) -> Chart | None:
     """Draw what grows with a size, both axes logarithmic, a curve for each backend."""
-    shown, words = (seconds, "time, median") if what == "seconds" else (whole, "evaluations, forward + backward")
+    shown, words = (seconds, "time, median") if what == "seconds" else (whole, "evaluations, both passes")
     sheet = Sheet(f"scaling-{axis}-{what}", 2.2)
     for index, (backend, colour) in enumerate(colours.items()):
         own = sorted((point for point in points if point["backend"] == backend), key=lambda point: point["size"])
@@ -178,7 +181,7 @@ def _growth(axis: str, what: str, points: Sequence[Mapping[str, Any]], colours: 
         if own:
             mark = Mark(index, None, "native", titles)
             xs, ys = ([point[key] for point in own] for key in ("size", what))
-            sheet.line(xs, ys, "default", colour.sentinel, mark)
+            sheet.line(xs, ys, STYLES[index % len(STYLES)], colour.sentinel, mark)
     values = [point[what] for point in points if point[what] > 0]
     if not values:
         return None
