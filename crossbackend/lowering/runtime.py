@@ -6,6 +6,7 @@ Every function takes and returns NumPy arrays (or NumPy scalars), changes no arg
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -47,18 +48,31 @@ def pad(x: np.ndarray, fill: float, widths: Sequence[tuple[int, int, int]]) -> n
     x = np.asarray(x)
     if not any(any(triple) for triple in widths):
         return x
-    inner = [n + max(n - 1, 0) * between for n, (_, _, between) in zip(x.shape, widths, strict=True)]
+    shape, target, source = _padded(x.shape, tuple(widths))
+    out = np.empty(shape, x.dtype)
+    out.fill(fill)
+    out[target] = x[source]
+    return out
+
+
+@lru_cache(4096)
+def _padded(
+    old: tuple[int, ...], widths: tuple[tuple[int, int, int], ...]
+) -> tuple[tuple[int, ...], tuple[slice, ...], tuple[slice, ...]]:
+    """Return the shape after padding, where in it the old entries go, and which of them do.
+
+    A program pads the same shapes again and again, and this takes longer than to move the entries.
+    """
+    inner = [n + max(n - 1, 0) * between for n, (_, _, between) in zip(old, widths, strict=True)]
     shape = tuple(n + low + high for n, (low, high, _) in zip(inner, widths, strict=True))
-    out = np.full(shape, fill, x.dtype)
     target, source = [], []
-    for n, size, (low, _, between) in zip(x.shape, shape, widths, strict=True):
+    for n, size, (low, _, between) in zip(old, shape, widths, strict=True):
         step = between + 1
         first = max(0, -(low // step)) if low < 0 else 0
         last = min(n, max(first, (size - low + step - 1) // step))
         source.append(slice(first, last))
         target.append(slice(low + first * step, low + (last - 1) * step + 1, step) if last > first else slice(0, 0))
-    out[tuple(target)] = x[tuple(source)]
-    return out
+    return shape, tuple(target), tuple(source)
 
 
 def total(x: np.ndarray | np.float64) -> np.ndarray:
