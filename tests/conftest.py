@@ -1,14 +1,17 @@
 """Settings of all tests: what must be installed, and one seed."""
 
 import os
+import sys
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
-from crossbackend import julia_program, registry
+from crossbackend import julia_program, machine, registry
 
 pytest_plugins = ["pytester"]
 
@@ -21,6 +24,10 @@ NO_JULIA = julia_program.program().reason
 SOLVES = "from tests.backends import solves"
 """Says that a file's tests share the caches of that module."""
 ROOT = Path(__file__).resolve().parent.parent
+SLOW = 10
+"""What a test marked slow counts, where another counts 1: files that take longest are begun first."""
+MUCH = 2 * 2**30
+"""Resident bytes of a test process at which it lets go of compiled programs when a file ends."""
 
 # JAX looks for a GPU when it starts; the tests are about the CPU.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -45,11 +52,40 @@ def pytest_runtest_makereport(item, call):
     return report
 
 
-def pytest_collection_modifyitems(items):
-    """Skip what needs Julia where there is none."""
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    """Skip what needs Julia where there is none; in a process that shares the tests, the heaviest files come first."""
     for item in items if NO_JULIA else ():
         if item.get_closest_marker("julia"):
             item.add_marker(pytest.mark.skip(reason="julia not installed"))
+    if hasattr(config, "workerinput"):
+        heaviest_first(items)
+
+
+def heaviest_first(items):
+    """Order tests by the weight of what they are kept together with: one long file begun last would end alone."""
+    weights = Counter()
+    for item in items:
+        weights[_of(item)] += SLOW if item.get_closest_marker("slow") else 1
+    items.sort(key=lambda item: (-weights[_of(item)], _of(item)))
+
+
+def _of(item):
+    return _group(item.nodeid.partition("::")[0])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item, nextitem):
+    """Let go of what was compiled for a file that ends, where the process has grown."""
+    yield
+    if nextitem is None or _of(nextitem) == _of(item) or psutil.Process().memory_info().rss < MUCH:
+        return
+    solves = sys.modules.get("tests.backends.solves")
+    for kept in (solves.problem, solves.compiled, solves.record) if solves else ():
+        kept.cache_clear()
+    for name in registry.installed() if "jax" in sys.modules else ():
+        getattr(registry.get(name), "forget", lambda: None)()
+    machine.give_back_memory()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -60,6 +96,8 @@ def pytest_xdist_make_scheduler(config, log):
     pytest-xdist 3.8 sets a name that pytest 9.2 does not read, and groups nothing.)
     """
     from xdist.scheduler import LoadScopeScheduling
+
+    config.option.loadscopereorder = False  # by the number of tests: the collected order is `heaviest_first`
 
     class Together(LoadScopeScheduling):
         def _split_scope(self, nodeid):
