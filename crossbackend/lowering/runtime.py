@@ -5,11 +5,12 @@ Every function takes and returns NumPy arrays (or NumPy scalars), changes no arg
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
+from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
 from crossbackend.lowering.runtime_indexing import dynamic_slice, gather, scatter, take_fill, update
 
@@ -133,6 +134,20 @@ def accumulate(name: str, x: np.ndarray, axis: int, *, reverse: bool) -> np.ndar
     return np.flip(ufunc.accumulate(np.flip(x, axis), axis), axis)
 
 
+def _by_rows(x: np.ndarray, kernel: np.ndarray, strides: tuple[int, ...], space: tuple[int, ...]) -> np.ndarray:
+    """Correlate, where there are fewer places in a window than there are windows: the rows that are copied are long.
+
+    The windows, laid out as (n, c x window, space), are one matrix a member of the batch, and the product stands as it
+    is wanted.
+    """
+    n, c = x.shape[:2]
+    along = x.strides[2:]
+    steps = (*x.strides[:2], *along, *(a * s for a, s in zip(along, strides, strict=True)))
+    windows = as_strided(x, (n, c, *kernel.shape[2:], *space), steps, writeable=False)
+    columns = windows.reshape(n, -1, math.prod(space))
+    return np.matmul(kernel.reshape(kernel.shape[0], -1), columns).reshape(n, -1, *space)
+
+
 def conv(
     x: np.ndarray,
     kernel: np.ndarray,
@@ -160,6 +175,8 @@ def conv(
     out = np.zeros((n, kernel.shape[0], *space), x.dtype)
     if 0 in out.shape:
         return out
+    if groups == batch_groups == 1 and x.shape[1] and 0 < math.prod(size) <= math.prod(space):
+        return _by_rows(x, kernel, strides, space)
     windows = sliding_window_view(x, size, tuple(range(2, 2 + rank)))  # type: ignore[call-overload]
     windows = windows[(slice(None), slice(None), *(slice(None, None, s) for s in strides))]
     axes = (1, *range(2 + rank, 2 + 2 * rank))
