@@ -5,17 +5,19 @@ RUN := $(VENV)/bin/crossbackend
 PYTEST := $(VENV)/bin/python -m pytest
 OUT ?= reports/latest
 PAPER ?= reports/paper
+GRADIENTS ?= reports/gradients
 # Processes that share the tests, and the trainings.
 JOBS ?= 2
 JULIA ?= julia
 # What the report compares: each library's own norms, and the paper's seminorm handed to all three.
 NORMS := --norm default --norm seminorm --norm native:mixed-seminorm
 
-.PHONY: help compare paper check test test-fast test-julia lint format report index example bench bench-gallery bench-report bench-train clean setup
+.PHONY: help compare gradients paper check test test-fast test-julia lint format report index example bench bench-gallery bench-report bench-train clean setup
 
 help:
 	@echo "make compare    run the gallery on all backends into $(OUT)/ and write its report (index.html, report.pdf)"
 	@echo "make paper      train the seminorm paper's three experiments (reduced) into reports/paper/, and its report"
+	@echo "make gradients  compare ways to take the gradient with backsolve, the paper's, into $(GRADIENTS)/"
 	@echo "make check      cross-check the gradients of the gallery, as CI does"
 	@echo "make report     write the report of $(OUT)/ again from its records"
 	@echo "make index      write the reports of all runs in reports/, and the page that lists them"
@@ -41,6 +43,13 @@ setup: $(VENV)/.stamp
 
 compare: setup
 	$(RUN) run $(NORMS) --out $(OUT)
+
+# Every way to take a gradient against backsolve, on the gallery; a command for each library's own ways.
+AGAINST := --norm default --norm seminorm --stepping native --rtol 1e-4 --rtol 1e-6 --rtol 1e-8 --no-explain --no-report
+gradients: setup
+	$(RUN) run --backend scipy --gradient backsolve --gradient interpolating --gradient quadrature $(AGAINST) --out $(GRADIENTS)
+	$(RUN) run --backend torchdiffeq --backend diffrax --gradient backsolve --gradient direct $(AGAINST) --out $(GRADIENTS)
+	$(RUN) report $(GRADIENTS) --figures
 
 # The paper's three systems, trained under three norms (four for symoden) and three seeds.
 paper: setup

@@ -186,7 +186,7 @@ class Watched:
         self.backward.field(float(floats(t)), 0.0, bool(finite))
 
     def forward_step(self, accepted: Any, t0: Any, t1: Any, ratio: Any, numbers: Any, *y1: Any) -> None:
-        """Note an attempt of the forward pass; the way back through its steps, which makes them again, is no attempt."""
+        """Note an attempt of the forward pass; the way back through its steps, which repeats them, is none."""
         del y1
         if self.now is not self.forward:
             return

@@ -149,7 +149,7 @@ def _where(study: Study) -> dict[str, Any]:
 
 def _declined(folder: Path) -> list[dict[str, str]]:
     """Return the plans that their backends declined, once a sweep, with the reasons."""
-    keys = ("problem", "backend", "norm", "stepping")
+    keys = ("problem", "backend", "gradient", "norm", "stepping")
     rows = [
         {**{key: record.plan[key] for key in keys}, "reason": record.message}
         for record in load_run(folder).records
