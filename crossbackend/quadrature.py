@@ -34,8 +34,8 @@ POWER = {3: 2.5, 7: 1.5, 15: 1.5}
 steps (1 and 5) and 2 (5 and 11, 11 and 23). With 2.5, of 1 400 steps of eight problems of the gallery at rtol 1e-4 to
 1e-8 none was left at 3 nodes that had an error above its tolerance, and the largest was 0.4 of it."""
 VARIATION = 0.0695
-"""The midpoint and 3 nodes can agree by accident, on one period of a sine for one. So their difference on an exponential
-that changes as much from the first node to the last is held against it, and the larger one counts."""
+"""The midpoint and 3 nodes can agree by accident, on one period of a sine for one. So the difference that they would
+have on an exponential with as much change from the first node to the last is held against it, and the larger counts."""
 DEPTH = 12
 """A step is halved no more often than this: a jump inside it is then placed to within 1/4096 of it."""
 
