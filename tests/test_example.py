@@ -1,4 +1,4 @@
-"""The committed example is a whole run, and its report is what this version writes."""
+"""The committed runs are whole, and their reports are what this version writes."""
 
 import re
 from importlib.metadata import version
@@ -13,6 +13,7 @@ from crossbackend.store import load_run
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "reports/example"
+GRADIENTS = ROOT / "reports/gradients"
 DRAWN_BY = ("matplotlib", "Jinja2", "typst")
 """Whose versions decide a report's bytes."""
 
@@ -37,17 +38,32 @@ def test_it_is_a_whole_gallery_run(example):
     assert all(record.time for record in example.records if record.stepping == "native")
 
 
-def test_nothing_else_lies_there():
-    names = {path.name for path in EXAMPLE.iterdir()}
+def test_the_run_of_gradients_is_whole():
+    found = compare(load_run(GRADIENTS))
+    assert [item.problem for item in found.problems] == list(gallery())
+    assert found.damaged == []
+    assert all(record.status == Status.OK and record.time for record in found.records)
+    ways = {(record.backend, record.plan["gradient"]) for record in found.records}
+    assert ways == {
+        ("scipy", "backsolve"), ("scipy", "interpolating"), ("scipy", "quadrature"), ("torchdiffeq", "backsolve"),
+        ("torchdiffeq", "direct"), ("diffrax", "backsolve"), ("diffrax", "direct"),
+    }  # fmt: skip
+    assert len(found.records) == 12 * 3 * (len(ways) + 3)  # backsolve under two norms
+
+
+@pytest.mark.parametrize("folder", [EXAMPLE, GRADIENTS], ids=lambda folder: folder.name)
+def test_nothing_else_lies_there(folder):
+    names = {path.name for path in folder.iterdir()}
     assert names == {"figures", "index.html", "problems", "records", "reference", "report.pdf", "run.json"}
 
 
-def test_its_report_is_what_this_version_writes(example, tmp_path):
+@pytest.mark.parametrize("folder", [EXAMPLE, GRADIENTS], ids=lambda folder: folder.name)
+def test_its_report_is_what_this_version_writes(folder, tmp_path):
     from crossbackend.report import write
 
     if drawn_by_other_versions():
         pytest.skip(f"drawn by other versions of {', '.join(drawn_by_other_versions())} than constraints.txt has")
-    written = write(example, tmp_path, figures=True)
-    stale = [path.name for path in written if path.read_bytes() != (EXAMPLE / path.relative_to(tmp_path)).read_bytes()]
-    assert stale == [], "run `crossbackend report reports/example --figures`"
-    assert {path.name for path in (EXAMPLE / "figures").iterdir()} == {p.name for p in written if p.suffix == ".svg"}
+    written = write(compare(load_run(folder)), tmp_path, figures=True)
+    stale = [path.name for path in written if path.read_bytes() != (folder / path.relative_to(tmp_path)).read_bytes()]
+    assert stale == [], f"run `crossbackend report reports/{folder.name} --figures`"
+    assert {path.name for path in (folder / "figures").iterdir()} == {p.name for p in written if p.suffix == ".svg"}

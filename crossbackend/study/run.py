@@ -126,7 +126,7 @@ def _about(study: Study, known: dict[str, Any]) -> dict[str, Any]:
         "format": FORMAT,
         "name": out.resolve().name,
         "created": datetime.datetime.now(datetime.UTC).replace(microsecond=0).isoformat(),
-        "command": shlex.join(["crossbackend", *sys.argv[1:]]),
+        "command": _commands(known.get("command")),
         "problems": list(dict.fromkeys([*known.get("problems", []), *(p.name for p in study.problems)])),
         "planned": len(study.cells),
         "declined": known.get("declined", []),
@@ -136,6 +136,13 @@ def _about(study: Study, known: dict[str, Any]) -> dict[str, Any]:
         "machine": machine.facts(),
         "versions": machine.versions(),
     }
+
+
+def _commands(known: Any) -> str:
+    """Return the command line, behind those that made the run so far: each once, as a shell takes them."""
+    this = shlex.join(["crossbackend", *sys.argv[1:]])
+    earlier = known.split(" && ") if isinstance(known, str) and known else []
+    return " && ".join(dict.fromkeys([*earlier, this]))
 
 
 def _where(study: Study) -> dict[str, Any]:
