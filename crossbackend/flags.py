@@ -46,7 +46,8 @@ LEVELS = {
 ADVICE = {
     "backsolve_unstable": "The reverse solve is unstable, so the backsolve gradient is not to be trusted at any "
     "tolerance, in any library. Use an adjoint that stores the forward solution or differentiates through the steps "
-    "(torchdiffeq's odeint, diffrax's RecursiveCheckpointAdjoint), or shorten the interval.",
+    "(torchdiffeq's odeint, diffrax's RecursiveCheckpointAdjoint; here --gradient direct, interpolating or "
+    "quadrature), or shorten the interval.",
     "gradient_missing": "The parameter moves the loss, but its gradient is zero: it does not reach the adjoint. Look "
     "for a detach or stop_gradient, for a leaf left out of field_params (of adjoint_params, of the arguments that are "
     "differentiated), or for a field that reads its parameter from somewhere else.",

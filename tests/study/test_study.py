@@ -59,7 +59,7 @@ def test_a_declined_plan_is_a_record_with_the_reason(lab):
     assert [(r.status, r.message) for r in records] == [("unsupported", "it does not do matched seminorms")] * 2
     assert of(calls, "compile") == []
     assert json.loads((lab.out / "run.json").read_text())["declined"] == [
-        {"problem": "p", "backend": "a", "norm": "seminorm", "stepping": "matched",
+        {"problem": "p", "backend": "a", "gradient": "backsolve", "norm": "seminorm", "stepping": "matched",
          "reason": "it does not do matched seminorms"}
     ]  # fmt: skip
 
@@ -191,6 +191,15 @@ class TestResume:
         calls = lab.run(path, backends="a", rtols=(1e-4,))
         assert len(of(calls, "record")) == 1
         assert [r.versions["crossbackend-stub"] for r in lab.stored().records] == ["2"]
+
+
+def test_a_run_says_every_command_that_made_it_once(lab, monkeypatch):
+    path = lab.problem()
+    for rtol in ("1e-4", "1e-6", "1e-4"):
+        monkeypatch.setattr("sys.argv", ["crossbackend", "run", str(path), "--rtol", rtol])
+        lab.run(path, backends="a", rtols=(float(rtol),))
+    said = json.loads((lab.out / "run.json").read_text())["command"]
+    assert said == " && ".join(f"crossbackend run {path} --rtol {rtol}" for rtol in ("1e-4", "1e-6"))
 
 
 class TestTiming:
