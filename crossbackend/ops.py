@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -114,13 +115,27 @@ def relu(x: Any) -> Any:
 
 
 def softplus(x: Any) -> Any:
-    """Return log(1 + exp(x)), entry by entry, without overflow."""
+    """Return log(1 + exp(x)), entry by entry, without overflow; its derivative is `sigmoid`, at 0 too."""
     if library(x) == "torch":  # one operation in place of six, and as exact: exp(-40) is below float64's last bit
         import torch
 
         return torch.nn.functional.softplus(x, threshold=40.0)
+    return _jax_softplus()(x) if library(x) == "jax" else _softplus(x)
+
+
+def _softplus(x: Any) -> Any:
     xp = namespace(x)
-    return relu(x) + xp.log1p(xp.exp(-xp.abs(x)))
+    return xp.maximum(x, xp.zeros_like(x)) + xp.log1p(xp.exp(-xp.abs(x)))
+
+
+@cache
+def _jax_softplus() -> Callable[[Any], Any]:
+    """Return softplus with its derivative said: JAX's of the formula is twice as long, and 0 at 0."""
+    import jax
+
+    made = jax.custom_jvp(_softplus)
+    made.defjvp(lambda primals, tangents: (made(primals[0]), sigmoid(primals[0]) * tangents[0]))
+    return made
 
 
 def sigmoid(x: Any) -> Any:

@@ -42,6 +42,23 @@ def test_elementwise(library, rng):
     np.testing.assert_allclose(np.exp(z).sum(axis=-1), 1.0)
 
 
+def test_softplus_has_the_sigmoid_for_derivative_at_0_too(differentiable):
+    x = np.array([-800.0, -3.0, -1e-9, 0.0, 1e-9, 2.0, 800.0])
+    in_library = ops.asarray(x, differentiable)
+
+    def total(x):
+        return ops.namespace(x).sum(ops.softplus(x))
+
+    def slopes(x):
+        return ops.namespace(x).sum(ops.grad(total)(x) ** 2)
+
+    with np.errstate(over="ignore"):
+        sigmoid = 1 / (1 + np.exp(-x))
+    np.testing.assert_allclose(ops.to_numpy(ops.grad(total)(in_library)), sigmoid, rtol=1e-12, atol=1e-15)
+    second = ops.to_numpy(ops.grad(slopes)(in_library))
+    np.testing.assert_allclose(second, 2 * sigmoid**2 * (1 - sigmoid), rtol=1e-10, atol=1e-15)
+
+
 def test_grad_vjp_and_jvp(differentiable, rng):
     a, x, v = rng.standard_normal((3, 3)), rng.standard_normal(3), rng.standard_normal(3)
     in_library = [ops.asarray(part, differentiable) for part in (a, x, v)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from crossbackend.lowering import julia_forms as forms
+from crossbackend.lowering import paddings
 from crossbackend.lowering.builder import DIVIDE, Builder, is_number
 from crossbackend.lowering.flat import Equation
 from crossbackend.lowering.maths_cells import (
@@ -62,6 +63,9 @@ def whole(b: Builder, eqn: Equation, nodes: list[Node], kinds: list[np.dtype], d
     simple = neutral(name, nodes, shape)
     if simple is not None:
         return simple
+    joined = paddings.add(b, nodes, shape, dtype) if name in ("add", "add_any") else None
+    if joined is not None:
+        return joined
     if name == "rsqrt":
         root = b.node(FLOATS["sqrt"][0], nodes, shape, dtype)
         return b.node(DIVIDE, (b.literal(1.0, dtype), root), shape, dtype)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from crossbackend.lowering import julia_forms as forms
+from crossbackend.lowering import paddings
 from crossbackend.lowering.builder import Builder
 from crossbackend.lowering.flat import Equation
 from crossbackend.lowering.moves_cells import slices, spaced
@@ -95,11 +96,7 @@ def array_concatenate(b: Builder, eqn: Equation, *xs: Value) -> list[Value]:
         return only(eqn, b.literal(np.zeros(out.shape), out.dtype))
     if len(nodes) == 1:
         return only(eqn, nodes[0])
-    places = ", ".join(f"{{{i}}}" for i in range(len(nodes)))
-    axis = f", {eqn.params['dimension']}" if eqn.params["dimension"] else ""
-    julia = forms.joined(len(nodes), eqn.params["dimension"], len(out.shape))
-    op = Op(f"np.concatenate(({places}){axis})", word="joined", julia=julia)
-    return only(eqn, b.node(op, nodes, out.shape, out.dtype))
+    return only(eqn, paddings.join(b, nodes, eqn.params["dimension"], out.shape, out.dtype))
 
 
 def array_stack(b: Builder, eqn: Equation, *xs: Value) -> list[Value]:
@@ -108,6 +105,10 @@ def array_stack(b: Builder, eqn: Equation, *xs: Value) -> list[Value]:
     if xs[0].shape == () and all(b.array(x).cell for x in xs):
         return only(eqn, b.pack(np.array([b.array(x) for x in xs], object), out.dtype))
     nodes = [b.full(x) for x in xs]
+    if xs[0].shape and len(nodes) > 1:  # np.stack takes three times as long as reshaping and joining
+        axis = int(eqn.params["axis"])
+        ones = [b.reshape(node, (*node.shape[:axis], 1, *node.shape[axis:])) for node in nodes]
+        return only(eqn, paddings.join(b, ones, axis, out.shape, out.dtype))
     places = ", ".join(f"{{{i}}}" for i in range(len(nodes)))
     comma = "," if len(nodes) == 1 else ""
     axis = f", {eqn.params['axis']}" if eqn.params["axis"] else ""
@@ -122,9 +123,10 @@ def array_pad(b: Builder, eqn: Equation, x: Value, fill: Value) -> list[Value]:
     if all(triple == (0, 0, 0) for triple in widths):
         return only(eqn, b.array(x))
     out = eqn.outputs[0]
-    julia = Form(f"rt.pad({{0}}, {{1}}, {widths[::-1]})")
-    op = Op(f"rt.pad({{0}}, {{1}}, {widths})", word="padded", julia=julia)
-    return only(eqn, b.node(op, (b.full(x), b.array(fill)), out.shape, out.dtype))
+    if all(low <= 0 and high <= 0 and inside == 0 for low, high, inside in widths):
+        parts = (slice(-low, n + high, 1) for n, (low, high, _) in zip(x.shape, widths, strict=True))
+        return only(eqn, cut(b, b.full(x), tuple(parts)))
+    return only(eqn, paddings.pad(b, b.full(x), b.array(fill), widths, out.shape))
 
 
 def written(part: slice, size: int) -> str:

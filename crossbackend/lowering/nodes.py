@@ -161,6 +161,8 @@ class Node:
     note : object
         What a later step wants to know: of a slice, a `Cut` per axis; of an element, its index; of a loop, the
         `Statement`.
+    pieces : object
+        Of a padding and of a sum of them, what stands where: see `paddings`.
     """
 
     op: Op
@@ -172,6 +174,7 @@ class Node:
     literal: Any = None
     hint: str = ""
     note: Any = None
+    pieces: Any = None
 
     @property
     def fresh(self) -> bool:
