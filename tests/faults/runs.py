@@ -8,6 +8,9 @@ import psutil
 from crossbackend.store import load_run
 from tests.study.test_processes import Command
 
+MEASURED = ("time", "machine", "peak_memory_bytes", "memory_rise_bytes", "device_memory_bytes")
+"""What no two runs share: clocks and memory."""
+
 
 def rtols(count):
     """The flags of so many tolerances."""
@@ -29,12 +32,12 @@ def finished(lab, *args):
 
 
 def content(folder):
-    """What a run's records say, by digest, without what no two runs share: clocks and memory."""
+    """What a run's records say, by digest, without what is `MEASURED`."""
     found = {}
     run = load_run(folder)
     assert run.damaged == []
     for record in run.records:
-        said = {k: v for k, v in record.flat().items() if k not in ("time", "peak_memory_bytes", "machine")}
+        said = {k: v for k, v in record.flat().items() if k not in MEASURED}
         said["timed"] = record.time is not None
         said["arrays"] = {k: (v.dtype.str, v.shape, v.tobytes()) for k, v in record.arrays.items()}
         found[record.digest] = said
