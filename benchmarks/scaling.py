@@ -42,8 +42,8 @@ def scaling(options: Options) -> Iterator[Figure]:
                 slope, error = exponent([one["size"] for one in own], [one[what] for one in own])
                 word = "time" if what == "seconds" else what
                 yield Figure(
-                    f"scaling.{word}.{backend}", f"{word} ~ {axis}^x", None, _digits(slope),
-                    (_digits(slope - error), _digits(slope + error)), None,
+                    f"scaling.{word}.{backend}", f"{word} ~ {axis}^x", None, _rounded(slope),
+                    (_rounded(slope - error), _rounded(slope + error)), None,
                 )  # fmt: skip
 
 
@@ -94,3 +94,7 @@ def exponent(sizes: Sequence[float], found: Sequence[float]) -> tuple[float, flo
 
 def _digits(value: float) -> float:
     return float(f"{value:.4g}")
+
+
+def _rounded(exponent: float) -> float:
+    return round(exponent, 4) + 0.0  # counts that do not change give 1e-16

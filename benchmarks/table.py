@@ -83,6 +83,8 @@ def closing(results: Sequence[Figure]) -> str:
     """Return by how much the lines miss that do not hold."""
     missed = [one for one in results if one.holds is False]
     held = sum(one.holds is True for one in results)
+    if not missed and not held:
+        return "None of these has a goal."
     if not missed:
         return f"All {held} goals hold."
     lines = [f"  {one.figure} on {one.problem}: {one.result:g}, goal {sign(one.figure)} {one.goal:g}" for one in missed]

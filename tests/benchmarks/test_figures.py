@@ -42,6 +42,7 @@ class TestLine:
     def test_the_closing_note_names_what_misses(self):
         good, bad = figure("startup", "help", 0.3, [0.2]), figure("orchestration", "linear", 0.75, [0.5])
         assert table.closing([good, figure("scaling.nfe", "x", None, [1.0])]) == "All 1 goals hold."
+        assert table.closing([figure("scaling.nfe", "x", None, [1.0])]) == "None of these has a goal."
         said = table.closing([good, bad])
         assert said == "1 goals hold; 1 missed:\n  orchestration on linear: 0.5, goal ≥ 0.75"
 
