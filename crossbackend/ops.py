@@ -130,11 +130,12 @@ def _softplus(x: Any) -> Any:
 
 @cache
 def _jax_softplus() -> Callable[[Any], Any]:
-    """Return softplus with its derivative said: JAX's of the formula is twice as long, and 0 at 0."""
+    """Return softplus with its derivative said: JAX's of the formula is twice as long, and -1/2 at 0."""
     import jax
+    import jax.numpy as jnp
 
-    made = jax.custom_jvp(_softplus)
-    made.defjvp(lambda primals, tangents: (made(primals[0]), sigmoid(primals[0]) * tangents[0]))
+    made = jax.custom_jvp(lambda x: _softplus(jnp.asarray(x)))  # a derivative's value may be handed in as a float
+    made.defjvp(lambda primals, tangents: (made(primals[0]), sigmoid(jnp.asarray(primals[0])) * tangents[0]))
     return made
 
 

@@ -59,6 +59,11 @@ def test_softplus_has_the_sigmoid_for_derivative_at_0_too(differentiable):
     np.testing.assert_allclose(second, 2 * sigmoid**2 * (1 - sigmoid), rtol=1e-10, atol=1e-15)
 
 
+def test_softplus_of_a_single_number():
+    jax = pytest.importorskip("jax")
+    assert float(jax.grad(ops.softplus)(0.0)) == 0.5
+
+
 def test_grad_vjp_and_jvp(differentiable, rng):
     a, x, v = rng.standard_normal((3, 3)), rng.standard_normal(3), rng.standard_normal(3)
     in_library = [ops.asarray(part, differentiable) for part in (a, x, v)]
