@@ -53,6 +53,10 @@ class DenseStep:
         return y0 + (t1 - t0) * (k.T @ RK45.P @ np.array([x, x**2, x**3, x**4]))
 
 
+Piece = tuple[float, float, np.ndarray, np.ndarray]
+"""One step's dense output: its start, its length, y there (n,), and the quartic's coefficients (n, 4)."""
+
+
 class Stored:
     """A solution between its steps, by the quartics of SciPy's own dense output.
 
@@ -62,24 +66,26 @@ class Stored:
     Parameters
     ----------
     interpolants : sequence of RkDenseOutput
-        Of one solve, in the order of its steps.
+        Of one solve forwards in time, in the order of its steps.
     """
 
     def __init__(self, interpolants: Sequence[Any]) -> None:
-        self.pieces = [(float(p.t_old), float(p.h), p.y_old, p.Q) for p in interpolants]
+        self.pieces = [piece(interpolant) for interpolant in interpolants]
         self.ends = [t_old + h for t_old, h, _, _ in self.pieces]
-        if self.ends[-1] < self.ends[0]:
-            raise ValueError("a solution stored forwards in time is expected")
 
     def __call__(self, t: float) -> np.ndarray:
         """Return y(t), shape (n,)."""
-        at = min(bisect_left(self.ends, t), len(self.ends) - 1)
-        t_old, h, y_old, quartic = self.pieces[at]
-        return evaluate(t_old, h, y_old, quartic, t)
+        return evaluate(self.pieces[min(bisect_left(self.ends, t), len(self.ends) - 1)], t)
 
 
-def evaluate(t_old: float, h: float, y_old: np.ndarray, quartic: np.ndarray, t: float) -> np.ndarray:
-    """Return y(t), shape (n,), of a step from (t_old, y_old) by h whose dense output has coefficients (n, 4)."""
+def piece(interpolant: Any) -> Piece:
+    """Return what an `RkDenseOutput` holds."""
+    return float(interpolant.t_old), float(interpolant.h), interpolant.y_old, interpolant.Q
+
+
+def evaluate(step: Piece, t: float) -> np.ndarray:
+    """Return y(t), shape (n,), inside a step."""
+    t_old, h, y_old, quartic = step
     x = (t - t_old) / h
     square = x * x
     return y_old + h * quartic.dot((x, square, square * x, square * square))

@@ -8,12 +8,11 @@ step after accepting it and may not grow one after a rejection, and its first st
 
 from __future__ import annotations
 
-import math
 import time
 
 import numpy as np
 
-from crossbackend import norms, ratios
+from crossbackend import norms
 from crossbackend.augmented import ENGINES, Augmented
 from crossbackend.backends import scipy_along
 from crossbackend.backends.contract import (
@@ -26,7 +25,7 @@ from crossbackend.backends.contract import (
 )
 from crossbackend.backends.scipy_along import AlongSolve
 from crossbackend.backends.scipy_gradient import Solve
-from crossbackend.backends.scipy_solver import Look, MatchedRK45, NormFunction, NormRK45, SolveFailed
+from crossbackend.backends.scipy_solver import Look, MatchedRK45, NormFunction, NormRK45, SolveFailed, look
 from crossbackend.errors import Mistake, UserError
 from crossbackend.plan import Plan
 from crossbackend.problem import Problem
@@ -49,7 +48,7 @@ class ScipyCompiled:
         self.chained = self.matched and bool(problem.inner_breakpoints())
         self.method = MatchedRK45 if self.matched else NormRK45
         self.params_size = self.system.size - 2 * self.system.layout.size - self.backward_norm.sees_time
-        self.params_norm = scipy_along.params_norm(self)
+        self.params_norm = scipy_along.params_norm(self) if self.along else None
         self.norm_functions = self._norm_functions()
         self.compile_s = time.perf_counter() - started
 
@@ -67,24 +66,12 @@ class ScipyCompiled:
 
     def look(self, which: str) -> Look:
         """Return what takes the error of an attempt apart by blocks: see `ratios`."""
-        if self.along and which == "backward":
-            return scipy_along.look(self)
-        shapes = dict(self.system.shapes)
+        n, shapes = self.system.layout.size, self.system.shapes
         if which == "forward":
-            shapes = {name: shape for name, shape in shapes.items() if name.split("/", 1)[0] == "y"}
-        norm = self.norm.forward() if which == "forward" else self.norm
-        meter = ratios.Meter(norm, shapes, self.problem.integrals)
-        where, end, n = {}, 0, self.system.layout.size
-        for name, shape in shapes.items():
-            start, end = end, end + math.prod(shape)
-            where[name] = (slice(start, end), shape)
-
-        def seen(error: np.ndarray, ratio: float, y: np.ndarray) -> dict[str, float]:
-            blocks = {name: error[at].reshape(shape) for name, (at, shape) in where.items()}
-            found = meter.seen(ratio, meter.read(blocks, np))
-            return found if which == "forward" else {**found, "rms_a_y": float(norms.rms(y[n : 2 * n]))}
-
-        return seen
+            states = {name: shape for name, shape in shapes.items() if name.split("/", 1)[0] == "y"}
+            return look(self.norm.forward(), states, self.problem.integrals, None)
+        own, a_y = (scipy_along.blocks(self), slice(None)) if self.along else (shapes, slice(n, 2 * n))
+        return look(self.backward_norm, own, self.problem.integrals, a_y)
 
     def params_part(self, z: np.ndarray) -> np.ndarray:
         """Return a_params, flat, of an augmented state."""

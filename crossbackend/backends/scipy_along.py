@@ -18,7 +18,6 @@ The price is the memory of the forward solution, and an error of its dense outpu
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -27,11 +26,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.integrate import solve_ivp
 
-from crossbackend import norms, ratios
+from crossbackend import norms
 from crossbackend.backends.contract import max_abs, plan_norm
 from crossbackend.backends.scipy_gradient import Solve
-from crossbackend.backends.scipy_solver import Look, NormRK45, SolveFailed
-from crossbackend.dense import Stored, evaluate
+from crossbackend.backends.scipy_solver import NormRK45, SolveFailed, advance, steps
+from crossbackend.dense import Piece, Stored, evaluate, piece
 from crossbackend.norms import Norm
 from crossbackend.plan import Plan
 from crossbackend.problem import Problem
@@ -160,22 +159,19 @@ class AlongSolve(Solve):
         """Return (a_y(t0), a_params): a_y jumps at every output time."""
         ts = self.of.problem.ts
         a, total = of_ys[-1].copy(), np.zeros(self.of.params_size)
-        advance = {"interpolating": self._summed, "quadrature": self._integrated}[self.of.plan.gradient]()
+        along = {"interpolating": self._summed, "quadrature": self._integrated}[self.of.plan.gradient]()
         for i in range(len(ts) - 1, 0, -1):
-            a = advance(ts[i], ts[i - 1], a, total) + of_ys[i - 1]
+            a = along(ts[i], ts[i - 1], a, total) + of_ys[i - 1]
         return a, total
 
     def _summed(self) -> Any:
         slopes = Slopes(self._along("along"), self.y, self.of.system.layout.size)
         options = self._options("backward")
 
-        def advance(t0: float, t1: float, a: np.ndarray, total: np.ndarray) -> np.ndarray:
-            solver = SummingRK45(slopes, t0, a, t1, total=total, **options)
-            while solver.status == "running":
-                _step(solver)
-            return solver.y
+        def along(t0: float, t1: float, a: np.ndarray, total: np.ndarray) -> np.ndarray:
+            return advance(slopes, t0, t1, a, SummingRK45, {**options, "total": total})
 
-        return advance
+        return along
 
     def _integrated(self) -> Any:
         y, along_y, along_params = self.y, self._along("along_y"), self._along("along_params")
@@ -184,26 +180,19 @@ class AlongSolve(Solve):
         def field(t: float, a: np.ndarray) -> np.ndarray:
             return along_y(t, y(t), a)
 
-        def slope(step: Any, t: float) -> np.ndarray:
-            return along_params(t, y(t), evaluate(float(step.t_old), float(step.h), step.y_old, step.Q, t))
+        def slope(step: Piece, t: float) -> np.ndarray:
+            return along_params(t, y(t), evaluate(step, t))
 
-        def advance(t0: float, t1: float, a: np.ndarray, total: np.ndarray) -> np.ndarray:
+        def along(t0: float, t1: float, a: np.ndarray, total: np.ndarray) -> np.ndarray:
             solver = NormRK45(field, t0, a, t1, **options)
-            while solver.status == "running":
-                _step(solver)
-                step: Any = solver.dense_output()
+            size = partial(_over_scale, total=total, measure=measure, **self.tolerances)
+            for _ in steps(solver):
                 if total.size:
-                    size = partial(_over_scale, total=total, measure=measure, **self.tolerances)
-                    total += integrate(partial(slope, step), float(step.t_old), float(step.t), size)
+                    step: Any = solver.dense_output()
+                    total += integrate(partial(slope, piece(step)), float(step.t_old), float(step.t), size)
             return solver.y
 
-        return advance
-
-
-def _step(solver: NormRK45) -> None:
-    message = solver.step()
-    if solver.status == "failed":
-        raise SolveFailed(message)
+        return along
 
 
 def _over_scale(
@@ -213,20 +202,9 @@ def _over_scale(
     return measure(error / (atol + rtol * np.maximum(np.abs(total), np.abs(total + increment))))
 
 
-def look(compiled: ScipyCompiled) -> Look:
-    """Return what takes the error of a backward attempt apart: a_y, and a_params where it is summed along the way."""
-    shapes = {name: shape for name, shape in compiled.system.shapes.items() if _seen(name, compiled.plan.gradient)}
-    meter = ratios.Meter(compiled.backward_norm, shapes, compiled.problem.integrals)
-    where, end = {}, 0
-    for name, shape in shapes.items():
-        start, end = end, end + math.prod(shape)
-        where[name] = (slice(start, end), shape)
-
-    def seen(error: np.ndarray, ratio: float, a: np.ndarray) -> dict[str, float]:
-        blocks = {name: error[at].reshape(shape) for name, (at, shape) in where.items()}
-        return {**meter.seen(ratio, meter.read(blocks, np)), "rms_a_y": float(norms.rms(a))}
-
-    return seen
+def blocks(compiled: ScipyCompiled) -> dict[str, tuple[int, ...]]:
+    """Return the blocks of a backward attempt's error: a_y, and a_params where it is summed along the way."""
+    return {name: shape for name, shape in compiled.system.shapes.items() if _seen(name, compiled.plan.gradient)}
 
 
 def _seen(block: str, gradient: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ from scipy.integrate import RK45
 
 from crossbackend.backends.contract import Watch
 from crossbackend.hairer import first_step
+from crossbackend.norms import Norm, rms
+from crossbackend.ratios import Meter
 
 Function = Callable[[float, np.ndarray], np.ndarray]
 NormFunction = Callable[[np.ndarray], float]
@@ -111,8 +113,48 @@ def advance(
         With SciPy's message.
     """
     solver = method(fun, t0, y0, t1, **options)
+    for _ in steps(solver):
+        pass
+    return solver.y
+
+
+def steps(solver: NormRK45) -> Iterator[None]:
+    """Step a solver to its end, and yield after each accepted step.
+
+    Raises
+    ------
+    SolveFailed
+        With SciPy's message.
+    """
     while solver.status == "running":
         message = solver.step()
         if solver.status == "failed":
             raise SolveFailed(message)
-    return solver.y
+        yield
+
+
+def look(norm: Norm, shapes: Mapping[str, tuple[int, ...]], integrals: Sequence[str], a_y: slice | None) -> Look:
+    """Return what takes the error of an attempt apart by blocks: see `ratios`.
+
+    Parameters
+    ----------
+    norm : Norm
+    shapes : mapping of str to tuple of int
+        Every block's name and shape, in the order in which they stand in the error.
+    integrals : sequence of str
+        State entries declared integrals.
+    a_y : slice or None
+        Where a_y stands in the state, None in the forward pass.
+    """
+    meter = Meter(norm, shapes, integrals)
+    where, end = {}, 0
+    for name, shape in shapes.items():
+        start, end = end, end + math.prod(shape)
+        where[name] = (slice(start, end), shape)
+
+    def seen(error: np.ndarray, ratio: float, y: np.ndarray) -> dict[str, float]:
+        blocks = {name: error[at].reshape(shape) for name, (at, shape) in where.items()}
+        found = meter.seen(ratio, meter.read(blocks, np))
+        return found if a_y is None else {**found, "rms_a_y": float(rms(y[a_y]))}
+
+    return seen
