@@ -80,7 +80,7 @@ def _merged(b: Builder, first: Node, second: Node) -> Pieces | None:
     places = {(start, stop): node for start, stop, node in a.parts}
     for start, stop, node in c.parts:
         known = places.get((start, stop))
-        if known is not None and (rest is not None or known.shape != node.shape):
+        if known is not None and rest is not None:  # (rest + a) + b is not rest + (a + b)
             return None
         places[start, stop] = node if known is None else b.node(ADD, (known, node), node.shape, node.dtype)
     return Pieces(a.axis, tuple((*where, places[where]) for where in sorted(places)), rest)

@@ -219,14 +219,19 @@ def test_the_sum_over_stages_is_what_a_step_of_a_params_would_be():
     along = system.function("along")
     z = np.concatenate([of_ys[-1], np.zeros(made.params_size)])
     backward = outcome.backward
-    for t0, t1, good in zip(backward.t0, backward.t1, backward.accepted, strict=True):
+    ratios = backward.seen["ratio_a_params"]
+    for t0, t1, good, ratio in zip(backward.t0, backward.t1, backward.accepted, ratios, strict=True):
         if good:
-            slopes = np.empty((6, len(z)))
+            slopes, before = np.empty((7, len(z))), z
             for k in range(6):
                 stage = z + (t1 - t0) * (RK45.A[k, :k] @ slopes[:k])
                 t = t0 + RK45.C[k] * (t1 - t0)
                 slopes[k] = along(t, solve.y(t), stage[:n])
-            z = z + (t1 - t0) * (RK45.B @ slopes)
+            z = z + (t1 - t0) * (RK45.B @ slopes[:6])
+            slopes[6] = along(t1, solve.y(t1), z[:n])
+            scale = 1e-7 + 1e-5 * np.maximum(np.abs(before), np.abs(z))
+            error = (t1 - t0) * (RK45.E @ slopes) / scale
+            assert ratio == pytest.approx(made.params_norm(error[n:]), rel=1e-4)
     expected = system.total(direct, z[:n] + of_ys[0], z[n:])
     assert loss == outcome.gradient.loss
     for name, leaf in expected.items():

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from against_jax import assert_same
+from against_jax import assert_same, run_both
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
@@ -48,6 +48,20 @@ def test_the_order_of_the_parts_does_not_matter():
 def test_a_part_that_comes_twice_is_added_up_first():
     program = assert_same(sum_of([(0, 4), (4, 12), (0, 4), (4, 12)]), arguments())
     assert "rt.pad" not in program.source
+
+
+def test_a_part_that_comes_twice_beside_a_rest_is_added_in_the_order_asked_for():
+    def ordered(x, a):
+        low = lax.pad(x[:, :4], 0.0, ((0, 0, 0), (0, 8, 0)))
+        again = lax.pad(0.1 * x[:, :4], 0.0, ((0, 0, 0), (0, 8, 0)))
+        return ((a + low) + again) + lax.pad(x[:, 4:], 0.0, ((0, 0, 0), (4, 0, 0)))
+
+    args = arguments()
+    _, (found,), _ = run_both(ordered, args)
+    x, a = args["x"], args["a"]
+    np.testing.assert_array_equal(
+        found, np.concatenate([(a[:, :4] + x[:, :4]) + 0.1 * x[:, :4], a[:, 4:] + x[:, 4:]], 1)
+    )
 
 
 @pytest.mark.parametrize("cuts", [[(0, 4), (5, 12)], [(0, 6), (4, 12)], [(2, 5)], [(0, 4), (4, 12), (0, 12), (3, 7)]])
