@@ -9,10 +9,10 @@ from benchmarks.turns import ratios
 
 RTOL = 1e-6
 
-SMALL: tuple[str, ...] = ("linear", "spiral", "forced_mlp", "neural_cde")
+SHORT: tuple[str, ...] = ("linear", "spiral", "forced_mlp", "neural_cde")
 """Problems whose solves are so short that a fixed cost beside them shows."""
 
-LARGE: tuple[str, ...] = ("forced_mlp", "spiral", "cnf_density", "neural_cde_hermite", "symoden", "cnf")
+NETWORKS: tuple[str, ...] = ("forced_mlp", "spiral", "cnf_density", "neural_cde_hermite", "symoden", "cnf")
 """Problems whose field is a network, so that the by-hand peer's jitted field is at its best."""
 
 
@@ -48,8 +48,8 @@ def _each(problems: Sequence[str], goal: float | None) -> dict[str, float | None
 
 def overheads() -> dict[str, Measure]:
     """Return these figures by name."""
-    same, told = _each(SMALL, 1.03), _each(SMALL, None)
-    by_hand = _each(("linear", "hudson_bay", "van_der_pol"), 0.5) | _each(LARGE, 1.1)
+    same, told = _each(SHORT, 1.03), _each(SHORT, None)
+    by_hand = _each(("linear", "hudson_bay", "van_der_pol"), 0.5) | _each(NETWORKS, 1.1)
     over_torch: dict[str, float | None] = {"hudson_bay": 0.05, "van_der_pol": 0.05, "linear": 0.1}
     return dict(
         (

@@ -5,7 +5,7 @@ import importlib
 import numpy as np
 import pytest
 
-from benchmarks.overhead import LARGE, SMALL
+from benchmarks.overhead import NETWORKS, SHORT
 from benchmarks.peers import diffrax_equinox, torchdiffeq_module
 from benchmarks.turns import AGREE, _agree
 from crossbackend import registry
@@ -30,7 +30,7 @@ def apart(peer, backend, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", SHORT)
 @pytest.mark.parametrize("peer", list(OF))
 def test_a_peer_takes_our_gradient(peer, name):
     assert apart(peer, OF[peer], name) < AGREE
@@ -42,8 +42,8 @@ def test_scipy_by_hand_takes_ours_also_of_a_state_of_several_arrays(name):
 
 
 def test_every_problem_has_its_model():
-    assert set(torchdiffeq_module.MODELS) == set(diffrax_equinox.MODELS) == set(SMALL)
-    assert {load(name).name for name in LARGE} == set(LARGE)
+    assert set(torchdiffeq_module.MODELS) == set(diffrax_equinox.MODELS) == set(SHORT)
+    assert {load(name).name for name in NETWORKS} == set(NETWORKS)
 
 
 def test_two_that_differ_are_not_timed():
